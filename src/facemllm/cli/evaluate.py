@@ -1,0 +1,57 @@
+"""``facemllm evaluate``: measure a model on labelled faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facemllm.cli.options import Crop, Model, load_model
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.", metavar="NAME")],
+    root: Annotated[str, typer.Option("--root", help="Folder with the dataset's own files.", metavar="DIR")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the report and the answers.", metavar="DIR")],
+    model: Model = "facemllm-tiny",
+    split: Annotated[str, typer.Option(help="A split of the dataset, or all.")] = "all",
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="Only this task; repeats. Default: all with labels.")
+    ] = None,
+    no_sensitive: Annotated[
+        bool, typer.Option("--no-sensitive", help="Leave out perceived gender and ethnicity unless named by --task.")
+    ] = False,
+    heads: Annotated[bool, typer.Option("--heads", help="Also measure the model's heads named as tasks.")] = False,
+    limit: Annotated[int | None, typer.Option(help="At most so many faces, drawn by hash.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures asked about together.")] = 32,
+    crop: Crop = None,
+    plots: Annotated[bool, typer.Option(help="Draw plots.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no tables.")] = False,
+) -> None:
+    """Ask a model about a dataset's faces; write report.json, report.md, results.jsonl and plots.
+
+    An interrupted run goes on where it stopped: answers are kept in predictions.jsonl.
+    """
+    from facemllm.evaluation import evaluate as run
+
+    loaded = load_model(model)
+    report = run(
+        loaded,
+        dataset,
+        root=root,
+        split=split,
+        tasks=task or None,
+        sensitive=not no_sensitive,
+        limit=limit,
+        batch_size=batch_size,
+        output_dir=out,
+        progress=not quiet,
+        with_heads=heads,
+        crop=crop,
+        model_name=model,
+    )
+    report.save(out, plots=plots)
+    if not quiet:
+        typer.echo(report.to_markdown().split("\n## ", 1)[0])
+    typer.echo(f"saved {Path(out) / 'report.json'}")

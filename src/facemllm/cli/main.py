@@ -1,0 +1,44 @@
+"""The command ``facemllm``: thin commands over the library."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from facemllm.cli import ask, demo, describe, evaluate, info, parse, questions, train
+from facemllm.core.errors import FaceMLLMError
+
+app = typer.Typer(
+    name="facemllm",
+    help="Face perception for multimodal language models. Research use; see the model card before relying on an answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("ask")(ask.ask)
+app.command("describe")(describe.describe)
+app.command("demo")(demo.demo)
+app.command("info")(info.info)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("questions")(questions.questions)
+app.command("parse")(parse.parse)
+
+
+def main() -> None:
+    """Run the command; a user's error ends with its four parts and status 2, never a traceback."""
+    try:
+        app()
+    except FaceMLLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Options that several commands share, and quiet loading."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from facemllm.model import FaceMLLM
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Built-in name, folder, or hub id.", metavar="MODEL")
+]
+Crop = Annotated[
+    str | None, typer.Option("--crop", help="face: find faces; none: the picture is a face crop.", metavar="face|none")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def load_model(name: str) -> FaceMLLM:
+    """Load a model without the chatter of the libraries underneath."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    from facemllm.model import AutoFaceMLLM
+
+    transformers_logging.disable_progress_bar()
+    return AutoFaceMLLM.from_pretrained(name)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))

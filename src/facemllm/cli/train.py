@@ -1,0 +1,25 @@
+"""``facemllm train``: run a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a built-in recipe, or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, such as stages.0.steps=50.", metavar="KEY=VALUE...")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the datasets' folders; or set FACEMLLM_DATA.")] = None,
+    out: Annotated[str, typer.Option(help="Folder for logs, checkpoints and the model.")] = "runs/latest",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the output folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bars and tables.")] = False,
+) -> None:
+    """Train a face MLLM in three stages."""
+    from facemllm.training import ThreeStageRecipe, Trainer
+
+    loaded = ThreeStageRecipe.load(recipe, tuple(overrides or ()))
+    Trainer(None, loaded, output_dir=out, data_root=data, progress=not quiet).fit(resume=resume)
+    print(f"saved {out}/model")

@@ -1,0 +1,15 @@
+"""Datasets: labelled faces in, questions and captions out."""
+
+from facemllm.data.answers import UNKNOWN, parse, render
+from facemllm.data.captions import write_caption
+from facemllm.data.mixture import Mixture
+from facemllm.data.readers import READERS, read_dataset
+from facemllm.data.schema import QA, Dataset, FaceSample, SkipReport
+from facemllm.data.unknown import write_unknown
+from facemllm.data.writers import DEFAULT_TASKS, FORMS, TASKS, canonical_question, write_questions
+
+__all__ = [
+    "DEFAULT_TASKS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN", "Dataset", "FaceSample", "Mixture",
+    "SkipReport", "canonical_question", "parse", "read_dataset", "render", "write_caption", "write_questions",
+    "write_unknown",
+]  # fmt: skip

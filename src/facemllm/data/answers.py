@@ -1,0 +1,147 @@
+"""The canonical text of every kind of answer, and the way back from text to label.
+
+Question writers render with these functions, so ``parse(qa.task, qa.answer, qa.options)`` equals ``qa.label``
+for every question written. Free text of a model needs the lenient parser of the evaluation floor instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facemllm.core.errors import DatasetError
+from facemllm.data.vocabularies import AGE_BINS, ETHNICITIES, EXPRESSIONS, GENDERS
+
+UNKNOWN = "I don't know."
+"""What a model says to a question it has not learned to answer."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_CLASSES = {"expression": EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "age_bin": AGE_BINS}
+_POSE = re.compile(r"pan (\d+) degrees?( left| right)?, tilt (\d+) degrees?( up| down)?")
+
+
+def render(task: str, label: Any) -> str:
+    """Return the canonical answer text of a task's label.
+
+    Example:
+        >>> render("age", 33.6), render("expression", "happy")
+        ('34', 'happy')
+    """
+    if task == "age":
+        return render_age(label)
+    if task == "pose":
+        return render_pose(label["pan"], label["tilt"])
+    if task == "unknown":
+        return UNKNOWN
+    return render_yes_no(label) if isinstance(label, bool) else str(label)
+
+
+def render_age(age: float) -> str:
+    """Return an age as whole years, halves rounded up.
+
+    Example:
+        >>> render_age(34.5)
+        '35'
+    """
+    return str(int(age + 0.5))
+
+
+def render_pose(pan: float, tilt: float) -> str:
+    """Return a head pose in words, in whole degrees.
+
+    Args:
+        pan: Degrees, positive towards the image's left.
+        tilt: Degrees, positive upwards.
+
+    Example:
+        >>> render_pose(30, 15)
+        'pan 30 degrees left, tilt 15 degrees up'
+        >>> render_pose(0, -60)
+        'pan 0 degrees, tilt 60 degrees down'
+    """
+    return f"pan {_degrees(pan, 'left', 'right')}, tilt {_degrees(tilt, 'up', 'down')}"
+
+
+def render_yes_no(holds: bool) -> str:
+    """Return "yes" or "no"."""
+    return "yes" if holds else "no"
+
+
+def render_options(options: Sequence[str]) -> str:
+    """Return options as a list in words.
+
+    Example:
+        >>> render_options(["happy", "sad", "angry"])
+        'happy, sad or angry'
+    """
+    return f"{', '.join(options[:-1])} or {options[-1]}"
+
+
+def render_lettered(options: Sequence[str], separator: str = " ") -> str:
+    """Return options with letters before them.
+
+    Example:
+        >>> render_lettered(["happy", "sad"])
+        'A) happy B) sad'
+    """
+    return separator.join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def parse(task: str, text: str, options: Sequence[str] | None = None) -> Any:
+    """Return the label that a canonical answer states; the inverse of rendering.
+
+    With options, the answer is an option's text or its letter, and the label is the option's text.
+    "I don't know." is None.
+
+    Raises:
+        DatasetError: If the text is not a canonical answer of this task.
+
+    Example:
+        >>> parse("pose", "pan 30 degrees left, tilt 0 degrees")
+        {'pan': 30.0, 'tilt': 0.0}
+        >>> parse("expression", "B", ["sad", "happy"])
+        'happy'
+    """
+    if text == UNKNOWN:
+        return None
+    if options is not None:
+        if text in options:
+            return text
+        if len(text) == 1 and text in LETTERS[: len(options)]:
+            return options[LETTERS.index(text)]
+    elif task == "description" or text in _CLASSES.get(task, ()):
+        return text
+    elif task == "age" and text.isdecimal():
+        return int(text)
+    elif task == "pose" and (match := _POSE.fullmatch(text)):
+        pan, left_right, tilt, up_down = match.groups()
+        signs = {None: 1, " left": 1, " up": 1, " right": -1, " down": -1}
+        return {"pan": float(signs[left_right] * int(pan)), "tilt": float(signs[up_down] * int(tilt))}
+    raise DatasetError(
+        f"not a canonical answer of the task {task!r}",
+        given=repr(text),
+        expected=f"{render_options(options)}, or a letter" if options else f"for example {_example(task)!r}",
+        do="use the parser of facemllm.evaluation for free text",
+    )
+
+
+def round_pose(pose: Mapping[str, float]) -> dict[str, float]:
+    """Return a pose in the whole degrees that its rendering states."""
+    return {axis: float(_whole(degrees)) for axis, degrees in pose.items()}
+
+
+def _degrees(angle: float, positive: str, negative: str) -> str:
+    whole = _whole(angle)
+    unit = "degree" if abs(whole) == 1 else "degrees"
+    return f"{abs(whole)} {unit}" + (f" {positive if whole > 0 else negative}" if whole else "")
+
+
+def _whole(angle: float) -> int:
+    return round(angle)
+
+
+def _example(task: str) -> str:
+    known = {"age": "34", "pose": render_pose(30, -15), "unknown": UNKNOWN}
+    return known.get(task) or _CLASSES.get(task, ("yes",))[0]

@@ -1,0 +1,77 @@
+"""Labeled Faces in the Wild: 13,233 photos of 5,749 people; perceived gender from the lists beside them.
+
+Source: Huang et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from facemllm.data.readers.base import READERS, Reader, Unusable, images_in
+from facemllm.data.schema import FaceSample
+from facemllm.data.splits import SPLITS, split_by_hash
+from facemllm.data.vocabularies import GENDERS
+
+_NAME = re.compile(r"(.+)_\d{4}\.(?:jpe?g|png)", re.IGNORECASE)
+
+
+@READERS.register("lfw")
+class LFW(Reader):
+    """No official split for attributes: 80/10/10 by the hash of the person's name.
+
+    The lists male_names.txt and female_names.txt name pictures; a picture in neither has no gender label.
+    """
+
+    name = "lfw"
+    licence = "research"
+    layout = (
+        "folders First_Last/ with First_Last_0001.jpg ...; male_names.txt and female_names.txt beside them"
+    )
+    splits = SPLITS
+    folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
+
+    def recognises(self, folder: Path) -> bool:
+        """Say whether the files of the layout are here."""
+        if any((folder / f"{gender}_names.txt").is_file() for gender in GENDERS):
+            return True
+        return any(
+            (child / f"{child.name}_{number:04d}.jpg").is_file()
+            for child in sorted(folder.iterdir())[:100]
+            for number in (1, 2, 3)
+        )
+
+    def read(self) -> Iterator[FaceSample]:
+        """Yield the samples of all splits."""
+        genders = self._read_genders()
+        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
+            for image in images_in(folder):
+                yield from self.attempt(f"{folder.name}/", image.name, self._read_image, image, genders)
+
+    def _read_image(self, image: Path, genders: dict[str, str]) -> FaceSample:
+        person, match = image.parent.name, _NAME.fullmatch(image.name)
+        if match is None or match[1] != person:
+            raise Unusable("name is not [person]_[four digits].jpg")
+        gender = genders.get(image.name)
+        labels = {"gender": gender} if gender else {}
+        split = split_by_hash(person, self.seed)
+        return self.sample(image, labels=labels, groups=labels, split=split, identity=person)
+
+    def _read_genders(self) -> dict[str, str]:
+        genders: dict[str, str] = {}
+        for gender in GENDERS:
+            path = self.root / f"{gender}_names.txt"
+            lines = (
+                path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
+            )
+            for number, line in enumerate(lines, start=1):
+                name, where = line.strip(), f"{path.name}, line {number}"
+                if not name:
+                    continue
+                if _NAME.fullmatch(name) is None:
+                    self.skip(where, name, "not the name of a picture")
+                elif genders.setdefault(name, gender) != gender:
+                    self.skip(where, name, "picture is in both lists")
+                    genders[name] = ""  # neither list is to be believed
+        return genders

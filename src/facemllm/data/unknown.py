@@ -1,0 +1,69 @@
+"""Questions that a face has no answer to, so that a model learns to say it does not know."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Collection
+
+from facemllm.data.answers import UNKNOWN
+from facemllm.data.phrasings import unknown_set
+from facemllm.data.schema import QA
+
+_SLOT = re.compile(r"{(\w+)}")
+_ARTICLE = re.compile(r"\ba(?= [aeiou])")
+_SALAD, _GIBBERISH = 0.12, 0.06
+
+
+def write_unknown(rng: random.Random, split: str = "train", tasks: Collection[str] = ()) -> QA:
+    """Write a question whose answer is "I don't know.".
+
+    Most are real questions about other things or about what a face does not show; some are words in random
+    order or no words at all.
+
+    Args:
+        rng: Draws the question.
+        split: ``train`` leaves out held-out topics, ``all`` uses everything, others use held-out topics only.
+        tasks: Tasks the model is trained for; topics that these answer are left out.
+
+    Example:
+        >>> qa = write_unknown(random.Random(1))
+        >>> qa.answer, qa.label
+        ("I don't know.", None)
+    """
+    share = rng.random()
+    if share < _GIBBERISH:
+        question = _gibberish(rng)
+    elif share < _GIBBERISH + _SALAD:
+        question = _salad(rng)
+    else:
+        question = _fill(rng.choice(unknown_templates(split, tasks)), rng)
+    return QA(question=question, answer=UNKNOWN, task="unknown")
+
+
+def unknown_templates(split: str = "train", tasks: Collection[str] = ()) -> list[str]:
+    """Return the questions, slots unfilled, that a split may use."""
+    return [
+        text
+        for topic in unknown_set().topics.values()
+        if topic.unless not in tasks and (split == "all" or topic.held_out == (split != "train"))
+        for text in topic.texts
+    ]
+
+
+def _fill(template: str, rng: random.Random) -> str:
+    text = _SLOT.sub(lambda slot: rng.choice(unknown_set().words[slot[1]]), template)
+    return _ARTICLE.sub("an", text)
+
+
+def _salad(rng: random.Random) -> str:
+    words = [word for group in unknown_set().words.values() for word in group]
+    text = " ".join(rng.choice(words) for _ in range(rng.randint(2, 9)))
+    return (text.capitalize() if rng.random() < 0.7 else text) + rng.choice(["?", "?", ".", ""])
+
+
+def _gibberish(rng: random.Random) -> str:
+    letters = string.ascii_lowercase
+    words = ("".join(rng.choice(letters) for _ in range(rng.randint(2, 9))) for _ in range(rng.randint(1, 5)))
+    return " ".join(words) + rng.choice(["?", ""])

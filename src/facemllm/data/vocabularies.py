@@ -1,0 +1,143 @@
+"""The labels that datasets use, by name and version, and what they are called here.
+
+Every dataset names its classes in its own way. A :class:`Vocabulary` lists them in the dataset's own
+order (so that index ``i`` is code ``i`` of the dataset) next to the canonical label of this library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+GENDERS = ("male", "female")
+AGE_BINS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+ETHNICITIES = (
+    "white", "black", "east asian", "southeast asian", "asian", "indian", "middle eastern", "latino", "other",
+)  # fmt: skip
+
+MAX_AGE = 120
+"""Ages above this are typing errors, not people."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes of one dataset, in its own order, each with its canonical label.
+
+    Args:
+        name: ``<dataset>-<what>``.
+        version: Raised when the mapping changes, so that results can say which one they used.
+        codes: What the dataset writes, by class index.
+        labels: The canonical label of each code; the same length as ``codes``.
+
+    Example:
+        >>> FAIRFACE_AGES.label("more than 70")
+        '70+'
+        >>> FER2013_EXPRESSIONS[3]
+        'happy'
+    """
+
+    name: str
+    version: int
+    codes: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.codes) != len(self.labels) or len(set(self.codes)) != len(self.codes):
+            raise AssertionError(f"vocabulary {self.name} must give one label to each of its distinct codes")
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return dict(zip(self.codes, self.labels, strict=True))
+
+    def __getitem__(self, index: int) -> str:
+        """Return the canonical label of the class with this index."""
+        return self.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def label(self, code: str) -> str | None:
+        """Return the canonical label of what the dataset writes, or None for an unknown code."""
+        return self._labels.get(code)
+
+    def index(self, label: str) -> int:
+        """Return the dataset's class index of a canonical label."""
+        return self.labels.index(label)
+
+
+FER2013_EXPRESSIONS = Vocabulary("fer2013-expressions", 1, EXPRESSIONS, EXPRESSIONS)
+FAIRFACE_AGES = Vocabulary("fairface-ages", 1, (*AGE_BINS[:-1], "more than 70"), AGE_BINS)
+FAIRFACE_GENDERS = Vocabulary("fairface-genders", 1, ("Male", "Female"), GENDERS)
+FAIRFACE_RACES = Vocabulary(
+    "fairface-races", 1,
+    ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"),
+    ("white", "black", "latino", "east asian", "southeast asian", "indian", "middle eastern"),
+)  # fmt: skip
+UTKFACE_GENDERS = Vocabulary("utkface-genders", 1, ("0", "1"), GENDERS)
+UTKFACE_RACES = Vocabulary(
+    "utkface-races", 1, ("0", "1", "2", "3", "4"), ("white", "black", "asian", "indian", "other")
+)
+
+_CELEBA = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
+    "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
+    "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones",
+    "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin",
+    "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair",
+    "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace",
+    "Wearing_Necktie", "Young",
+)  # fmt: skip
+CELEBA_ATTRIBUTES = Vocabulary("celeba-attributes", 1, _CELEBA, tuple(name.lower() for name in _CELEBA))
+
+VOCABULARIES: dict[str, Vocabulary] = {
+    vocabulary.name: vocabulary
+    for vocabulary in (
+        FER2013_EXPRESSIONS, FAIRFACE_AGES, FAIRFACE_GENDERS, FAIRFACE_RACES, UTKFACE_GENDERS, UTKFACE_RACES,
+        CELEBA_ATTRIBUTES,
+    )
+}  # fmt: skip
+"""All vocabularies by name."""
+
+
+def age_bin(age: float) -> str:
+    """Return the age bin that an age in years falls into.
+
+    Example:
+        >>> age_bin(34), age_bin(2.9), age_bin(88)
+        ('30-39', '0-2', '70+')
+    """
+    return next(name for name in reversed(AGE_BINS) if age >= age_range(name)[0])
+
+
+def age_range(name: str) -> tuple[int, int]:
+    """Return the first and last whole year of an age bin.
+
+    Example:
+        >>> age_range("20-29"), age_range("70+")
+        ((20, 29), (70, 120))
+    """
+    if name.endswith("+"):
+        return int(name[:-1]), MAX_AGE
+    low, high = name.split("-")
+    return int(low), int(high)
+
+
+def rivals(task: str, label: str, dataset: str = "") -> tuple[str, ...]:
+    """Return the labels that are certainly wrong when ``label`` is right, in canonical order.
+
+    Ethnicities overlap between datasets (UTKFace's "asian" holds FairFace's "east asian", its "other" holds
+    "latino"), so only labels of the same dataset's vocabulary exclude each other.
+
+    Example:
+        >>> rivals("gender", "male")
+        ('female',)
+        >>> "east asian" in rivals("ethnicity", "asian", "utkface")
+        False
+    """
+    if task == "ethnicity":
+        races = VOCABULARIES.get(f"{dataset}-races")
+        known = races.labels if races else ("white", "black", "indian")
+    else:
+        known = {"expression": EXPRESSIONS, "gender": GENDERS, "age_bin": AGE_BINS}[task]
+    return tuple(other for other in known if other != label)

@@ -1,0 +1,128 @@
+"""Puts questions about pictures to a model, in batches, and survives pictures that cannot be read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from facemllm.core.errors import ConfigError, ImageError
+from facemllm.evaluation.store import PredictionStore, Said
+from facemllm.processing.image import load_image
+
+
+class Askable(Protocol):
+    """What can be evaluated.
+
+    ``ask`` takes a list of pictures and a list of questions and returns for each picture a list of answers: texts,
+    or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has ``on_no_face``
+    or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result a picture. A
+    ``fingerprint`` lets runs be resumed.
+    """
+
+    def ask(self, image: Any, questions: Any) -> Any:
+        """Answer."""
+
+
+def load_model(model: str | Path | Askable) -> Askable:
+    """Return a model from a name, a folder, or itself.
+
+    Raises:
+        ConfigError: If it cannot be asked.
+    """
+    if isinstance(model, (str, Path)):
+        from facemllm import AutoFaceMLLM
+
+        found: Askable = AutoFaceMLLM.from_pretrained(str(model))
+        return found
+    if not callable(getattr(model, "ask", None)):
+        raise ConfigError(
+            "cannot evaluate this model",
+            given=f"an object of type {type(model).__name__}",
+            expected="a name, a folder, or an object with ask(pictures, questions)",
+            do="wrap your model in a class with a method ask",
+        )
+    return model
+
+
+class Interviewer:
+    """Asks about batches of pictures and puts what is said into the store.
+
+    Args:
+        model: The model.
+        store: Where answers go.
+        crop: Passed to the model, unless None.
+        heads: Heads to ask beside the questions.
+    """
+
+    def __init__(self, model: Askable, store: PredictionStore, *, crop: str | None, heads: Sequence[str]) -> None:
+        self.model, self.store, self.heads = model, store, tuple(heads)
+        self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
+
+    def missing(self, sample: str, questions: Sequence[str]) -> bool:
+        """Say whether something about a sample has not been asked yet."""
+        said = self.store.get(sample)
+        if said["error"]:
+            return True  # the picture may have been mended
+        return not (said["answers"].keys() >= set(questions) and said["heads"].keys() >= set(self.heads))
+
+    def ask(self, pictures: dict[str, str], questions: Sequence[str]) -> None:
+        """Ask all questions about pictures, given as id to path."""
+        readable: dict[str, Any] = {}
+        for sample, path in pictures.items():
+            try:
+                readable[sample] = load_image(path)
+            except ImageError as error:
+                self._failed(sample, error)
+        for sample, said in self._answers(readable, list(questions)):
+            self.store.add(sample, said)
+
+    def _answers(self, pictures: dict[str, Any], questions: list[str]) -> Iterator[tuple[str, Said]]:
+        if not pictures:
+            return
+        try:
+            images = list(pictures.values())
+            answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
+            heads = {name: self._call(getattr(self.model, "predict"), images, head=name) for name in self.heads}
+        except ImageError as error:
+            if len(pictures) == 1:
+                self._failed(next(iter(pictures)), error)
+                return
+            for sample, image in pictures.items():  # one of them is of no use: find out which
+                yield from self._answers({sample: image}, questions)
+            return
+        _check_shape(answers, len(pictures), len(questions))
+        for index, sample in enumerate(pictures):
+            texts = dict(zip(questions, (_text(answer) for answer in answers[index]), strict=True))
+            results = {name: result[index] for name, result in heads.items()}
+            yield sample, Said(answers=texts, heads=results, face=_face(answers[index]), error=None)
+
+    def _call(self, method: Any, *args: Any, **options: Any) -> Any:
+        parameters = inspect.signature(method).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        return method(*args, **options, **{k: v for k, v in self.options.items() if takes_any or k in parameters})
+
+    def _failed(self, sample: str, error: ImageError) -> None:
+        self.store.add(sample, Said(answers={}, heads={}, face=None, error=f"{error.what}: {error.given}"))
+
+
+def _check_shape(answers: Any, pictures: int, questions: int) -> None:
+    shape = [len(row) if isinstance(row, (list, tuple)) else "one answer" for row in answers]
+    if shape != [questions] * pictures:
+        raise ConfigError(
+            "model's ask gave answers that do not fit the questions",
+            given=f"for each picture: {shape}",
+            expected=f"{pictures} lists of {questions} answers",
+            do="return, for a list of pictures and a list of questions, one list of answers for each picture",
+        )
+
+
+def _text(answer: Any) -> str:
+    return str(getattr(answer, "text", answer))
+
+
+def _face(answers: Sequence[Any]) -> bool | None:
+    if not answers or not hasattr(answers[0], "face"):
+        return None
+    return answers[0].face is not None

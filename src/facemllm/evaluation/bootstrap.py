@@ -1,0 +1,96 @@
+"""95 % intervals by bootstrap, over people where identities are known, otherwise over pictures.
+
+Every metric here is a function of sums over samples (of hits, of errors, of hits by class). So the samples of one
+person are summed once, and a resample of people is a sum of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facemllm.evaluation.extras import need
+
+RESAMPLES = 1000
+LEVEL = 0.95
+_BATCH = 4_000_000  # numbers held at once while resampling
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap interval.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound.
+        error: Standard error.
+    """
+
+    low: float
+    high: float
+    error: float
+
+    def to_list(self) -> list[float]:
+        """Return the bounds, rounded for a report."""
+        return [round(self.low, 5), round(self.high, 5)]
+
+
+def mean_of(sums: Array) -> Array:
+    """Return the mean from sums [..., 2] of a score and of ones."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def mean_recall_of(sums: Array) -> Array:
+    """Return balanced accuracy from sums [..., 2 x classes] of hits and of samples by class."""
+    hits, counts = np.split(sums, 2, axis=-1)
+    recall = np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0)
+    return np.asarray(np.nanmean(recall, axis=-1))
+
+
+def interval(sums: Array, clusters: Sequence[Any], finish: Callable[[Array], Array] = mean_of) -> Interval | None:
+    """Return the percentile interval of a statistic.
+
+    Args:
+        sums: What each sample adds [n, F].
+        clusters: Who is on each picture, or the picture's id: what is drawn with replacement.
+        finish: From sums [..., F] to the statistic [...].
+
+    Returns:
+        None where there are fewer than two clusters.
+
+    Example:
+        >>> hits = np.array([1.0] * 80 + [0.0] * 20)
+        >>> found = interval(np.stack([hits, np.ones(100)], axis=1), range(100))
+        >>> found.low < 0.8 < found.high
+        True
+    """
+    stats = need("scipy.stats", "intervals")
+    _, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    count = int(index.max()) + 1 if len(index) else 0
+    if count < 2:
+        return None
+    by_cluster = np.zeros((count, sums.shape[1]))
+    np.add.at(by_cluster, index, sums)
+    result = stats.bootstrap(
+        (np.arange(count),),
+        lambda drawn, axis: finish(by_cluster[drawn].sum(axis=-2)),
+        n_resamples=RESAMPLES,
+        batch=max(1, _BATCH // by_cluster.size),
+        vectorized=True,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),  # the same predictions give the same report
+    )
+    bounds = result.confidence_interval
+    return Interval(float(bounds.low), float(bounds.high), float(result.standard_error))
+
+
+def mean_interval(scores: Array, clusters: Sequence[Any]) -> Interval | None:
+    """Return the interval of the mean of scores [n]."""
+    return interval(np.stack([scores, np.ones_like(scores)], axis=1), clusters)

@@ -1,0 +1,245 @@
+"""From a model and a dataset to a report."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemllm.core.errors import ConfigError, DatasetError
+from facemllm.data import FaceSample, read_dataset
+from facemllm.evaluation.asking import Askable, Interviewer, load_model
+from facemllm.evaluation.head_results import head_value
+from facemllm.evaluation.parsing import PARSER_VERSION
+from facemllm.evaluation.records import Record, summarise
+from facemllm.evaluation.report import Report
+from facemllm.evaluation.store import PredictionStore, fingerprint
+from facemllm.evaluation.tasks import EvalTask, Question, supported_tasks
+from facemllm.evaluation.versions import versions
+
+
+def evaluate(
+    model: str | Path | Askable,
+    dataset: str | Iterable[FaceSample],
+    *,
+    root: str | Path | None = None,
+    split: str = "all",
+    tasks: Sequence[str] | None = None,
+    sensitive: bool = True,
+    limit: int | None = None,
+    batch_size: int = 32,
+    output_dir: str | Path | None = None,
+    progress: bool = True,
+    with_heads: bool = False,
+    crop: str | None = None,
+    model_name: str | None = None,
+) -> Report:
+    """Ask a model about every labelled face of a dataset and compare the answers with the labels.
+
+    Every picture is asked the one canonical question of each task in one call; the generated text is read by the
+    deterministic parser. Pictures that cannot be read are counted and left out; where the model finds no face, the
+    whole picture is taken, and counted.
+
+    Args:
+        model: Name or folder for ``AutoFaceMLLM``, or an object with ``ask`` (see
+            :class:`facemllm.evaluation.asking.Askable`).
+        dataset: Name of a dataset, or labelled faces of one.
+        root: Folder of the dataset's own files, for a name.
+        split: Which split, for a name.
+        tasks: Only these tasks; by default all the dataset has labels for.
+        sensitive: Whether the default includes perceived gender and ethnicity.
+        limit: At most so many faces, drawn by a hash of their ids.
+        batch_size: Pictures a call.
+        output_dir: Where ``predictions.jsonl`` is kept while running; a run that was interrupted, or is repeated
+            with more tasks, asks only what is not there.
+        progress: Show a progress bar.
+        with_heads: Also score the model's heads that are named as tasks, as ``tasks.<task>.head``.
+        crop: "face" or "none", for models that take it.
+        model_name: What the report calls the model; by default its name, folder, or class.
+
+    Raises:
+        ConfigError: If model, dataset or tasks do not fit.
+        DatasetError: If there is nothing to evaluate on.
+        MissingExtraError: If the extra ``eval`` is not installed.
+
+    Example:
+        >>> from facemllm import evaluate
+        >>> evaluate("facemllm-tiny", "utkface", root="data/utkface", split="test").save("report")  # doctest: +SKIP
+    """
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise ConfigError(
+            "cannot evaluate", given=f"batch_size={batch_size}, limit={limit}", expected="positive numbers", do="correct them"
+        )
+    samples, name, skipped = _samples(dataset, root, split)
+    samples = _limited(samples, limit)
+    chosen = supported_tasks(samples, tasks, sensitive=sensitive)
+    asked = load_model(model)
+    heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
+    mark = fingerprint(asked, crop=crop)
+    path = None if output_dir is None else Path(output_dir) / "predictions.jsonl"
+    interviewer = Interviewer(asked, PredictionStore(path, name, mark), crop=crop, heads=heads)
+    began = time.perf_counter()
+    new = _ask_all(interviewer, samples, chosen, batch_size, progress)
+    seconds = time.perf_counter() - began
+    records = list(_records(interviewer.store, samples, chosen))
+    said = [interviewer.store.get(sample.id) for sample in samples]
+    unreadable = {sample.id: one["error"] for sample, one in zip(samples, said, strict=True) if one["error"]}
+    if not records:
+        raise DatasetError(
+            "nothing could be evaluated",
+            given=f"{len(samples)} samples, {len(unreadable)} unreadable: {list(unreadable.values())[:1]}",
+            expected="pictures that can be read",
+            do="check the pictures' files",
+        )
+    head_records = list(_head_records(interviewer.store, samples, chosen, heads))
+    results = {}
+    for task in chosen:
+        results[task.name] = summarise(task, [record for record in records if record.task == task.name])
+        if task.name in heads:
+            own = [record for record in head_records if record.task == task.name]
+            results[task.name]["head"] = summarise(task, own)
+    return Report(
+        summary={
+            "dataset": name,
+            "split": split if isinstance(dataset, str) else None,
+            "samples": len(samples),
+            "skipped_records": skipped,
+            "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
+            "no_face": Counter(one["face"] for one in said)[False],
+            "tasks": results,
+            "config": {
+                "model": model_name or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
+                "model_fingerprint": mark,
+                "dataset": name,
+                "root": None if root is None else str(root),
+                "split": split,
+                "tasks": [task.name for task in chosen],
+                "limit": limit,
+                "batch_size": batch_size,
+                "crop": crop,
+                "with_heads": with_heads,
+                "questions": {
+                    task.name: [q.text for q in task.questions] for task in chosen if task.name != "attributes"
+                },
+                "parser_version": PARSER_VERSION,
+            },
+            "versions": versions(),
+            "timing": {"pictures_asked": new, "seconds": round(seconds, 2)},
+        },
+        records=[*records, *head_records],
+    )
+
+
+def _samples(
+    dataset: str | Iterable[FaceSample], root: str | Path | None, split: str
+) -> tuple[list[FaceSample], str, int]:
+    if isinstance(dataset, str):
+        if root is None:
+            raise ConfigError(
+                "cannot read the dataset", given=f"{dataset!r} without root", expected="its folder", do="pass root=..."
+            )
+        read = read_dataset(dataset, root, split)
+        return list(read), dataset, read.skipped.total
+    samples = list(dataset)
+    names = sorted({sample.dataset for sample in samples})
+    if len(names) != 1:
+        raise DatasetError(
+            "cannot evaluate these samples",
+            given=f"{len(samples)} samples of {', '.join(names) or 'no dataset'}",
+            expected="samples of one dataset",
+            do="evaluate datasets one by one: a mean over several says nothing",
+        )
+    repeated = [sample for sample, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if repeated:
+        raise DatasetError(
+            "samples are not distinct", given=f"id {repeated[0]!r} more than once", expected="unique ids", do="number them"
+        )
+    return samples, names[0], 0
+
+
+def _limited(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
+    """Draw by hash of the id: the first of a dataset that is sorted by class would be of one class."""
+    if limit is None or limit >= len(samples):
+        return samples
+    drawn = {sample.id for sample in sorted(samples, key=lambda s: hashlib.sha1(s.id.encode()).digest())[:limit]}
+    return [sample for sample in samples if sample.id in drawn]
+
+
+def _ask_all(
+    interviewer: Interviewer, samples: Sequence[FaceSample], tasks: Sequence[EvalTask], batch_size: int, progress: bool
+) -> int:
+    """Ask what is not known yet and return about how many pictures."""
+    wanted = {sample.id: [q.text for _, q in _questions(sample, tasks)] for sample in samples}
+    todo = [sample for sample in samples if wanted[sample.id] and interviewer.missing(sample.id, wanted[sample.id])]
+    for batch in _track(_batches(todo, batch_size), -(-len(todo) // batch_size), progress):
+        questions = dict.fromkeys(text for sample in batch for text in wanted[sample.id])
+        interviewer.ask({sample.id: sample.image for sample in batch}, list(questions))
+    return len(todo)
+
+
+def _questions(sample: FaceSample, tasks: Sequence[EvalTask]) -> Iterator[tuple[EvalTask, Question]]:
+    for task in tasks:
+        for question in task.questions:
+            if task.truth(sample, question) is not None:
+                yield task, question
+
+
+def _records(store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]) -> Iterator[Record]:
+    for sample in samples:
+        said = store.get(sample.id)
+        for task, question in _questions(sample, tasks):
+            text = said["answers"].get(question.text)
+            if text is None or said["error"]:
+                continue
+            parsed = task.read(text)
+            yield Record(
+                sample=sample.id,
+                task=task.name,
+                question=question,
+                text=text,
+                outcome=parsed.outcome,
+                prediction=task.prediction(parsed.label) if parsed.outcome == "answer" else None,
+                truth=task.truth(sample, question),
+                cluster=sample.identity or sample.id,
+                groups=sample.groups,
+            )
+
+
+def _head_records(
+    store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask], heads: Sequence[str]
+) -> Iterator[Record]:
+    for sample in samples:
+        said = store.get(sample.id)
+        for task, question in _questions(sample, tasks):
+            if task.name not in heads or task.name not in said["heads"] or said["error"]:
+                continue
+            value = head_value(task, question, said["heads"][task.name])
+            yield Record(
+                sample=sample.id,
+                task=task.name,
+                question=question,
+                text=str(value),
+                outcome="answer" if value is not None else "unparsed",
+                prediction=None if value is None else task.prediction(value),
+                truth=task.truth(sample, question),
+                cluster=sample.identity or sample.id,
+                groups=sample.groups,
+                head=True,
+            )
+
+
+def _batches(samples: Sequence[FaceSample], size: int) -> Iterator[Sequence[FaceSample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _track(batches: Iterator[Sequence[FaceSample]], total: int, progress: bool) -> Iterable[Sequence[FaceSample]]:
+    if not progress or not total:
+        return batches
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(batches, description="asking", total=total, console=Console(stderr=True))

@@ -1,0 +1,129 @@
+"""Phrases and what they mean, read from ``data/synonyms.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from facemllm.core.config import load_yaml
+from facemllm.evaluation.parsing.text import tokenize
+
+SYNONYMS = Path(__file__).parent.parent / "data" / "synonyms.yaml"
+WORD, CUE = 2, 1
+"""How much a phrase counts: one that states a label, and one that hints at it."""
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Hit(Generic[V]):
+    """A phrase found in tokens ``first`` to ``end`` (exclusive), and its value."""
+
+    value: V
+    first: int
+    end: int
+
+
+class Lexicon(Generic[V]):
+    """Finds phrases in tokens: from left to right, the longest first, without overlaps.
+
+    Example:
+        >>> lexicon = Lexicon({"asian": "asian", "east asian": "east asian"})
+        >>> lexicon.find(["an", "east", "asian", "man"])
+        [Hit(value='east asian', first=1, end=3)]
+    """
+
+    def __init__(self, phrases: Mapping[str, V]) -> None:
+        self._by_first: dict[str, list[tuple[tuple[str, ...], V]]] = {}
+        for phrase, value in phrases.items():
+            words = words_of(phrase)
+            if words:
+                self._by_first.setdefault(words[0], []).append((words, value))
+        for entries in self._by_first.values():
+            entries.sort(key=lambda entry: -len(entry[0]))
+
+    def find(self, words: Sequence[str]) -> list[Hit[V]]:
+        """Return all phrases in ``words``."""
+        hits: list[Hit[V]] = []
+        if self._by_first.keys().isdisjoint(words):  # as for most lexicons and texts
+            return hits
+        index = 0
+        while index < len(words):
+            hit = self.at(words, index)
+            if hit is None:
+                index += 1
+            else:
+                hits.append(hit)
+                index = hit.end
+        return hits
+
+    def at(self, words: Sequence[str], index: int) -> Hit[V] | None:
+        """Return the longest phrase that begins at ``index``."""
+        for phrase, value in self._by_first.get(words[index], ()):
+            end = index + len(phrase)
+            if len(phrase) == 1 or tuple(words[index:end]) == phrase:
+                return Hit(value, index, end)
+        return None
+
+
+def words_of(phrase: str) -> tuple[str, ...]:
+    """Return a phrase as the tokens it would be read as."""
+    return tuple(token.text for token in tokenize(phrase))
+
+
+def split(phrases: str | Iterable[str]) -> list[str]:
+    """Return the phrases of a comma-separated list.
+
+    Example:
+        >>> split("sad, very sad")
+        ['sad', 'very sad']
+    """
+    parts = phrases.split(",") if isinstance(phrases, str) else phrases
+    return [part.strip().strip('"') for part in parts if part.strip()]
+
+
+@cache
+def synonyms() -> dict[str, Any]:
+    """Return the whole synonyms file."""
+    return load_yaml(SYNONYMS)
+
+
+@cache
+def phrases(section: str, name: str) -> Lexicon[bool]:
+    """Return a plain list of phrases of the file as a lexicon whose values are all True."""
+    return Lexicon(dict.fromkeys(split(synonyms()[section][name]), True))
+
+
+@cache
+def words(section: str, name: str) -> frozenset[str]:
+    """Return a list of single words of the file."""
+    return frozenset(split(synonyms()[section][name]))
+
+
+@cache
+def vocabulary(task: str) -> Lexicon[tuple[str, int] | None]:
+    """Return the lexicon of a task: phrase to (label, strength), or None for phrases that say nothing.
+
+    Example:
+        >>> vocabulary("expression").find(["unhappy"])[0].value
+        ('sad', 2)
+    """
+    section = synonyms()[task]
+    entries: dict[str, tuple[str, int] | None] = {}
+    for label, kinds in section["labels"].items():
+        entries |= dict.fromkeys(split(kinds.get("cues", "")), (label, CUE))
+        entries |= dict.fromkeys(split(kinds["words"]), (label, WORD))
+        entries[label] = (label, WORD)
+    entries |= dict.fromkeys(split(section.get("ignore", "")))
+    for colour in split(section.get("colours", "")):
+        entries |= dict.fromkeys(f"{colour} {thing}" for thing in split(section["things"]))
+    return Lexicon(entries)
+
+
+@cache
+def filler() -> frozenset[str]:
+    """Return words that carry no answer."""
+    return frozenset(split(synonyms()["filler"]))

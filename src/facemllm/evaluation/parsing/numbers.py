@@ -1,0 +1,110 @@
+"""Numbers in digits and in words, decades, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_UNITS = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen".split()
+    )
+}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+}
+_TENS["fourty"] = 40
+_DECADES = {
+    word: 10 * value
+    for value, word in enumerate("twenties thirties forties fifties sixties seventies eighties nineties".split(), start=2)
+}
+_DECADES["fourties"] = 40
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number said in tokens ``first`` to ``end``.
+
+    Attributes:
+        value: The number; the first year for a decade.
+        first: First token.
+        end: One after the last token.
+        decade: It names a span of ten, as "thirties" or "30s" do.
+        word: It was said in words.
+    """
+
+    value: float
+    first: int
+    end: int
+    decade: bool = False
+    word: bool = False
+
+
+def find_numbers(text: Sequence[str]) -> list[Number]:
+    """Return all numbers in tokens, in order.
+
+    Example:
+        >>> [number.value for number in find_numbers("between thirty five and 40 , or her fifties".split())]
+        [35.0, 40.0, 50.0]
+    """
+    found, index = [], 0
+    while index < len(text):
+        number = _digits(text, index) or _words(text, index)
+        if number is None:
+            index += 1
+        else:
+            found.append(number)
+            index = number.end
+    return found
+
+
+def _digits(text: Sequence[str], index: int) -> Number | None:
+    word = text[index]
+    if not word[0].isdecimal():
+        return None
+    if word.endswith("s"):
+        return Number(float(word[:-1]), index, index + 1, decade=True)
+    return Number(float(word), index, index + 1)
+
+
+def _words(text: Sequence[str], index: int) -> Number | None:
+    """Read number words up to 199, as ages and angles need them."""
+    if text[index] in _DECADES:
+        return Number(float(_DECADES[text[index]]), index, index + 1, decade=True, word=True)
+    end, value = index, 0.0
+    hundred = _hundred(text, index)
+    if hundred > index:
+        end, value = hundred, 100.0
+        if text[end : end + 1] == ("and",) or list(text[end : end + 1]) == ["and"]:
+            end += 1 if _below_hundred(text, end + 1)[1] > end + 1 else 0
+    small, after = _below_hundred(text, end)
+    value, end = value + small, after if after > end else end
+    if end == index:
+        return None
+    if text[end : end + 1] and text[end] == "something":
+        return Number(value, index, end + 1, decade=True, word=True)
+    return Number(value, index, end, word=True)
+
+
+def _hundred(text: Sequence[str], index: int) -> int:
+    """Return the token after "hundred", "a hundred" or "one hundred", or ``index``."""
+    if text[index] == "hundred":
+        return index + 1
+    if text[index] in ("a", "one") and index + 1 < len(text) and text[index + 1] == "hundred":
+        return index + 2
+    return index
+
+
+def _below_hundred(text: Sequence[str], index: int) -> tuple[float, int]:
+    if index >= len(text):
+        return 0.0, index
+    if text[index] in _TENS:
+        unit = _UNITS.get(text[index + 1], 0) if index + 1 < len(text) else 0
+        ends = index + 2 if 0 < unit < 10 else index + 1
+        return float(_TENS[text[index]] + (unit if 0 < unit < 10 else 0)), ends
+    if text[index] in _UNITS:
+        return float(_UNITS[text[index]]), index + 1
+    return 0.0, index

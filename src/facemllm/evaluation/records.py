@@ -1,0 +1,93 @@
+"""Answers beside labels, and the summary of a task over all its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from facemllm.evaluation.bootstrap import mean_interval
+from facemllm.evaluation.groups import group_table
+from facemllm.evaluation.metrics import Result
+from facemllm.evaluation.parsing import Outcome
+from facemllm.evaluation.tasks import EvalTask, Question
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answer about one face.
+
+    Attributes:
+        sample: Id of the sample.
+        task: Name of the task.
+        question: What was asked.
+        text: What was answered; for a head, its result as text.
+        outcome: How the text was read.
+        prediction: The answer in the dataset's terms, if there is one.
+        truth: The right answer.
+        cluster: Who is on the picture, or the sample's id.
+        groups: Group metadata of the sample.
+        head: The record is of a head, not of generated text.
+    """
+
+    sample: str
+    task: str
+    question: Question
+    text: str
+    outcome: Outcome
+    prediction: Any
+    truth: Any
+    cluster: str
+    groups: dict[str, str] = field(default_factory=dict)
+    head: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "id": self.sample,
+            "task": self.task,
+            "question": self.question.text,
+            "text": self.text,
+            "outcome": self.outcome,
+            "prediction": self.prediction,
+            "label": self.truth,
+        } | ({"head": True} if self.head else {})
+
+
+def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
+    """Return everything a report says about a task.
+
+    Metrics are over the answers that could be read; ``accuracy_all`` counts everything else as wrong. ``refused``,
+    ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts, and with ``answered`` add up to ``n``.
+    """
+    answered = [record for record in records if record.outcome == "answer"]
+    counts = {
+        "answered": len(answered),
+        **{
+            key: sum(record.outcome == outcome for record in records)
+            for key, outcome in (
+                ("refused", "refusal"), ("unparsed", "unparsed"), ("ambiguous", "ambiguous"), ("wrong_type", "wrong type"),
+            )
+        },
+    }  # fmt: skip
+    n = len(records)
+    result: Result = {"n": n, **counts, "shares": {key: round(count / n, 5) if n else None for key, count in counts.items()}}
+    result["images"] = len({record.sample for record in records})
+    if task.notes:
+        result["notes"] = list(task.notes)
+    if not answered:
+        return result
+    truth, predicted = [record.truth for record in answered], [record.prediction for record in answered]
+    clusters = [record.cluster for record in answered]
+    result |= task.score([record.question for record in answered], truth, predicted, clusters)
+    scores = task.scores(truth, predicted)
+    is_error = task.group_score == "mae"
+    if not is_error:
+        result["accuracy_all"] = round(float(scores.sum()) / n, 5)
+    result["by_group"] = {
+        "metric": task.group_score,
+        "overall": round(float(scores.mean()), 5),
+        "interval": bounds.to_list() if (bounds := mean_interval(scores, clusters)) else None,
+        "columns": group_table(scores, [record.groups for record in answered], clusters, lower_is_better=is_error),
+    }
+    return result

@@ -1,0 +1,76 @@
+"""What an evaluation found, as numbers for machines, tables for people, and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facemllm.evaluation.markdown import render_markdown
+from facemllm.evaluation.records import Record
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of :func:`facemllm.evaluation.evaluate`.
+
+    Attributes:
+        summary: Everything in ``report.json``; ``summary["tasks"][task]`` holds n, the counts of outcomes, the
+            metrics, their intervals, and results by group.
+        records: Every answer beside its label.
+    """
+
+    summary: dict[str, Any]
+    records: Sequence[Record] = field(default_factory=tuple)
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """Results by task."""
+        found: dict[str, Any] = self.summary["tasks"]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return self.summary
+
+    def to_markdown(self) -> str:
+        """Return the tables of ``report.md``."""
+        return render_markdown(self.summary)
+
+    def save(self, folder: str | Path, *, plots: bool = True) -> Path:
+        """Write ``report.json``, ``report.md``, ``results.jsonl`` (every answer) and the plots.
+
+        Args:
+            folder: Made if missing.
+            plots: Draw confusion matrices, scatters and group bars, as PNG.
+
+        Returns:
+            The folder.
+
+        Raises:
+            MissingExtraError: If plots are wanted and matplotlib is not installed.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "report.json", json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
+        lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in self.records)
+        _write(folder / "results.jsonl", "".join(f"{line}\n" for line in lines))
+        drawn: list[str] = []
+        if plots:
+            from facemllm.evaluation.plots import draw_all
+
+            drawn = draw_all(self, folder)
+        _write(folder / "report.md", render_markdown(self.summary, drawn))
+        return folder
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step, so that nobody reads half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,19 @@
+"""Causal language models: loaded, made small, adapted by LoRA."""
+
+from facemllm.language.load import language_model_from_config, load_language_model, refuse_remote_code
+from facemllm.language.lora import LoraOptions, apply_lora
+from facemllm.language.model import LanguageModel, LoraReport
+from facemllm.language.tiny import number_token_ids, tiny_language_model, train_tokenizer
+
+__all__ = [
+    "LanguageModel",
+    "LoraOptions",
+    "LoraReport",
+    "apply_lora",
+    "language_model_from_config",
+    "load_language_model",
+    "number_token_ids",
+    "refuse_remote_code",
+    "tiny_language_model",
+    "train_tokenizer",
+]

@@ -1,0 +1,308 @@
+"""FaceMLLM: a vision encoder, a connector and a causal language model, as one transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from facemllm.connectors import create_connector
+from facemllm.core.errors import CheckpointError, ConfigError
+from facemllm.encoders import create_encoder
+from facemllm.heads import create_head
+from facemllm.language import LanguageModel, apply_lora, load_language_model
+from facemllm.model.asking import AskingMixin
+from facemllm.model.config import FaceMLLMConfig
+from facemllm.model.saving import SavingMixin
+from facemllm.processing.processor import FaceProcessor
+
+
+@dataclass
+class FaceMLLMOutput(CausalLMOutputWithPast):
+    """Output of the language model, with the features of the pictures.
+
+    Args:
+        image_features: Tokens of the pictures after the connector [B, N, D].
+    """
+
+    image_features: Tensor | None = None
+
+
+class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
+    """A multimodal language model for faces.
+
+    Build one with :meth:`from_parts`, or load one with ``AutoFaceMLLM.from_pretrained``.
+
+    Source: arXiv 2410.20717; the composition (encoder, connector, LLM) is that of LLaVA, arXiv 2304.08485.
+
+    Example:
+        >>> from facemllm.language import tiny_language_model
+        >>> llm = tiny_language_model(["How old?"], hidden_size=32, layers=1, heads=2, vocab_size=512)
+        >>> model = FaceMLLM.from_parts(encoder="dlib-face", connector="mlp", language_model=llm)
+        >>> model.config.image_tokens
+        16
+    """
+
+    config_class = FaceMLLMConfig
+    base_model_prefix = "language_model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: FaceMLLMConfig,
+        *,
+        encoder: nn.Module | None = None,
+        connector: nn.Module | None = None,
+        language_model: nn.Module | None = None,
+    ) -> None:
+        super().__init__(config)
+        if encoder is None and not (config.encoder and config.connector):
+            raise ConfigError(
+                "cannot build a FaceMLLM",
+                given="a configuration without encoder or connector",
+                expected="both, with their names and options",
+                do="use FaceMLLM.from_parts(encoder=..., connector=..., language_model=...)",
+            )
+        self.encoder = encoder if encoder is not None else create_encoder(**config.encoder)
+        if language_model is None:
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+            if config.lora:
+                language_model, _ = apply_lora(language_model, config.lora)
+        self.language_model = language_model
+        width = language_model.get_input_embeddings().embedding_dim
+        if connector is None:
+            connector = create_connector(**config.connector, in_dim=self.encoder.embed_dim, out_dim=width)
+        self.connector = connector
+        self.heads = nn.ModuleDict()
+        for name, spec in (config.heads or {}).items():
+            self.heads[name] = create_head(**spec, in_dim=self.encoder.embed_dim)
+        self.processor: FaceProcessor | None = None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave weights as the parts made them: each part initialises itself."""
+
+    @classmethod
+    def from_parts(
+        cls,
+        *,
+        encoder: str | nn.Module,
+        connector: str | nn.Module = "mlp",
+        language_model: str | LanguageModel,
+        tokenizer: Any = None,
+        crop: str = "face",
+        crop_scale: float = 1.1,
+    ) -> FaceMLLM:
+        """Compose a model; every part is a name or an instance.
+
+        Args:
+            encoder: Name or instance, see ``create_encoder``.
+            connector: Name or instance, see ``create_connector``.
+            language_model: Source or instance, see ``load_language_model``.
+            tokenizer: Replaces the language model's own.
+            crop: "face" or "none".
+            crop_scale: Side of the crop over the longer side of the face box.
+
+        Raises:
+            ConfigError: If the widths of instances do not fit together.
+        """
+        vision = create_encoder(encoder)
+        llm = load_language_model(language_model)
+        if isinstance(connector, str):
+            connector = create_connector(connector, in_dim=vision.embed_dim, out_dim=llm.embed_dim)
+        spec = dict(connector.spec)
+        widths = (spec.pop("in_dim", vision.embed_dim), spec.pop("out_dim", llm.embed_dim))
+        if widths != (vision.embed_dim, llm.embed_dim):
+            raise ConfigError(
+                "parts do not fit together",
+                given=f"a connector from width {widths[0]} to {widths[1]}",
+                expected=f"from the encoder's {vision.embed_dim} to the language model's {llm.embed_dim}",
+                do="build it with in_dim=encoder.embed_dim, out_dim=llm.embed_dim",
+            )
+        tokenizer = tokenizer or llm.tokenizer
+        image_tokens = connector.num_output_tokens(vision.num_tokens)
+        peft_config = getattr(llm.model, "peft_config", None)
+        config = FaceMLLMConfig(
+            text_config=llm.model.config,
+            # the configuration is shared, and a new outer one would reset its choice of attention
+            attn_implementation=llm.model.config._attn_implementation,
+            encoder=dict(vision.spec),
+            connector=spec,
+            lora=_lora_options(peft_config) if peft_config else None,
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            image_tokens=image_tokens,
+            crop=crop,
+            crop_scale=crop_scale,
+        )
+        model = cls(config, encoder=vision, connector=connector, language_model=llm.model)
+        model.processor = FaceProcessor(
+            tokenizer,
+            image_size=vision.image_size,
+            image_mean=vision.mean,
+            image_std=vision.std,
+            image_tokens=image_tokens,
+            crop_scale=crop_scale,
+        )
+        return model.eval()
+
+    # --- the forward pass
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """Map pixel values [B, 3, S, S] to tokens for the language model [B, N, D]."""
+        return self.connector(self.encoder(pixel_values))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        encoder_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> FaceMLLMOutput:
+        """Run the language model on text with pictures in it.
+
+        Args:
+            input_ids: Token ids with the image id where features go [B, L].
+            pixel_values: One picture for each row that holds image ids, in order [P, 3, S, S].
+            encoder_features: The encoder's output for them, if already computed [P, N', D'].
+            attention_mask: 1 for real tokens [B, L].
+            position_ids: Positions [B, L].
+            past_key_values: transformers cache of earlier tokens.
+            inputs_embeds: Embeddings [B, L, D] instead of ids; pictures are then already in them.
+            labels: Ids to predict, -100 to leave out [B, L].
+            logits_to_keep: How many of the last logits to compute; 0 for all.
+            **kwargs: For the language model.
+
+        Raises:
+            ConfigError: If the number of image ids and of features differ.
+        """
+        features = None
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+            if encoder_features is None and pixel_values is not None:
+                encoder_features = self.encoder(pixel_values.to(self.encoder_dtype))
+            if encoder_features is not None:
+                features = self.connector(encoder_features.to(self.encoder_dtype))
+                inputs_embeds = _merge(inputs_embeds, input_ids == self.config.image_token_id, features)
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            logits_to_keep=logits_to_keep,
+            **{**kwargs, "return_dict": True},
+        )
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=outputs.logits, labels=labels, vocab_size=outputs.logits.shape[-1], **kwargs)
+        return FaceMLLMOutput(
+            loss=loss,
+            logits=outputs.logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_features=features,
+        )
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Hand pictures over in the first step only: afterwards they are in the cache."""
+        pictures = {key: kwargs.pop(key, None) for key in ("pixel_values", "encoder_features")}
+        first = kwargs.pop("is_first_iteration", False) or kwargs.get("past_key_values") is None
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=first, **kwargs)
+        return inputs | pictures if first or not kwargs.get("use_cache", True) else inputs
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the language model's token embeddings."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embeddings."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """Return the language model's output layer."""
+        return self.language_model.get_output_embeddings()
+
+    @property
+    def encoder_dtype(self) -> torch.dtype:
+        """The dtype the encoder and connector compute in."""
+        return next(self.connector.parameters()).dtype
+
+    # --- heads
+
+    def add_head(self, name: str, head: str | nn.Module, **options: Any) -> nn.Module:
+        """Hang a task head on the encoder's features; it is saved with the model.
+
+        Args:
+            name: What it is asked by, in ``predict(image, head=name)``.
+            head: Name or instance, see ``create_head``.
+            **options: For a head given by name.
+
+        Raises:
+            ConfigError: If the name is taken.
+        """
+        if name in self.heads:
+            raise ConfigError("head exists already", given=name, expected="a new name", do=f"del model.heads[{name!r}] first")
+        module = create_head(head, in_dim=self.encoder.embed_dim, **options) if isinstance(head, str) else head
+        self.heads[name] = module.to(self.device)
+        self.config.heads = {**(self.config.heads or {}), name: _without(module.spec, "in_dim")}
+        return module
+
+    def checked_processor(self) -> FaceProcessor:
+        """Return the processor.
+
+        Raises:
+            CheckpointError: If the model was loaded without one.
+        """
+        if self.processor is None:
+            raise CheckpointError(
+                "model has no processor",
+                given="a model built from a configuration alone",
+                expected="a FaceProcessor with the tokenizer",
+                do="load with AutoFaceMLLM.from_pretrained, or set model.processor",
+            )
+        return self.processor
+
+
+def _merge(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
+    """Put features [P, N, D] where ``is_image`` [B, L] is true in embeddings [B, L, D]."""
+    found, expected = int(is_image.sum()), features.shape[0] * features.shape[1]
+    if found != expected:
+        raise ConfigError(
+            "image tokens and image features do not match",
+            given=f"{found} image ids in input_ids",
+            expected=f"{features.shape[0]} pictures x {features.shape[1]} tokens = {expected}",
+            do="make both with the model's own processor",
+        )
+    return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.dtype))
+
+
+def _without(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in spec.items() if k != key}
+
+
+def _lora_options(peft_config: Mapping[str, Any]) -> dict[str, Any]:
+    adapter = next(iter(peft_config.values()))
+    targets = adapter.target_modules
+    return {
+        "r": adapter.r,
+        "alpha": adapter.lora_alpha,
+        "dropout": adapter.lora_dropout,
+        "target_modules": sorted(targets) if not isinstance(targets, str) else targets,
+    }

@@ -1,0 +1,109 @@
+"""Saving and loading: safetensors and JSON only; a checkpoint is data and is never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facemllm.core.errors import CheckpointError
+from facemllm.language import refuse_remote_code
+from facemllm.processing.processor import FaceProcessor
+
+if TYPE_CHECKING:
+    from facemllm.model.face_mllm import FaceMLLM
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+class SavingMixin:
+    """``save_pretrained`` and ``from_pretrained`` of :class:`FaceMLLM`."""
+
+    def save_pretrained(self: FaceMLLM, save_directory: str | Path, **options: Any) -> None:
+        """Save weights (sharded safetensors), configuration and processor; with LoRA, also ``lora/`` for peft.
+
+        Args:
+            save_directory: A folder, made if needed.
+            **options: As for ``PreTrainedModel.save_pretrained``, such as ``max_shard_size``.
+        """
+        super().save_pretrained(save_directory, **options)  # type: ignore[misc]
+        if self.processor is not None:
+            self.processor.save_pretrained(save_directory)
+        if self.config.lora:
+            self.language_model.save_pretrained(Path(save_directory) / "lora")
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, **options: Any) -> Any:
+        """Load a saved FaceMLLM with its processor.
+
+        Args:
+            name: A folder, or an id on the hub.
+            *args: As for ``PreTrainedModel.from_pretrained``.
+            **options: Likewise: ``revision``, ``cache_dir``, ``local_files_only``, ``dtype`` and so on.
+
+        Raises:
+            CheckpointError: If it is missing or incomplete, is a pickle, is of another kind of model, or asks
+                for code to be run.
+        """
+        if options.pop("trust_remote_code", False):
+            raise CheckpointError(
+                "cannot run code of a checkpoint",
+                given="trust_remote_code=True",
+                expected="a checkpoint that is data",
+                do="leave the option out",
+            )
+        hub = {key: options[key] for key in _HUB_OPTIONS if key in options}
+        _check_config(name, hub)
+        where = str(name)
+        want_info = options.pop("output_loading_info", False)
+        model, info = _loaded(
+            lambda: super(SavingMixin, cls).from_pretrained(  # type: ignore[misc]
+                where, *args, use_safetensors=True, output_loading_info=True, **options
+            ),
+            name,
+        )
+        problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(key)}
+        if problems:
+            raise CheckpointError(
+                "weights do not fit the configuration",
+                given="; ".join(f"{key.replace('_', ' ')}: {', '.join(found[:3])} ({len(found)})" for key, found in problems.items()),
+                expected="a tensor for each parameter and no other",
+                do="save the model again with save_pretrained",
+            )
+        model.processor = _loaded(lambda: FaceProcessor.from_pretrained(where, **hub), name)
+        model.eval()
+        return (model, info) if want_info else model
+
+
+def _check_config(name: str | Path, hub: dict[str, Any]) -> None:
+    """Read config.json as plain JSON before any class is chosen by it."""
+    from transformers.utils import cached_file
+
+    path = _loaded(lambda: cached_file(str(name), "config.json", **hub), name)
+    try:
+        config = json.loads(Path(path).read_text())
+    except (TypeError, ValueError) as error:
+        raise CheckpointError("cannot read config.json", given=name, expected="JSON", do=str(error)) from None
+    refuse_remote_code(config, source="config.json")
+    if config.get("model_type") != "facemllm":
+        raise CheckpointError(
+            "checkpoint is of another kind of model",
+            given=f"model_type {config.get('model_type')!r}",
+            expected="'facemllm'",
+            do="load its language model with load_language_model and compose with FaceMLLM.from_parts",
+        )
+
+
+def _loaded(load: Callable[[], Any], name: str | Path) -> Any:
+    try:
+        return load()
+    except CheckpointError:
+        raise
+    except Exception as error:  # transformers, hub and safetensors each raise their own
+        raise CheckpointError(
+            "cannot load a model",
+            given=f"{name} ({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''})",
+            expected="'facemllm-tiny', a folder written by save_pretrained, or such a model on the hub, in safetensors",
+            do="check the name and the files; offline, download the model first",
+        ) from error

@@ -1,0 +1,88 @@
+"""Attention, computed by whichever backend can honour all of its arguments.
+
+Equivalent plain torch: :func:`facemllm.ops.reference.attention` with ``mask.materialize(Q, K)``.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from facemllm.core.errors import ConfigError
+from facemllm.ops.backends import Inputs, select_backend
+from facemllm.ops.masks import Mask
+from facemllm.ops.reference import merge_partials
+
+__all__ = ["attention", "merge_partials", "partial_attention"]
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, *, scale: float | None = None
+) -> Tensor:
+    """Return ``softmax(scale * q k^T) v`` over the keys that ``mask`` allows; a query without any gets zeros.
+
+    Args:
+        q: Queries [B, H, Q, D].
+        k: Keys [B, G, K, D]; H is a multiple of G.
+        v: Values [B, G, K, Dv].
+        mask: Which query sees which key; all if left out.
+        scale: ``D ** -0.5`` if left out.
+
+    Returns:
+        [B, H, Q, Dv]
+
+    Raises:
+        ConfigError: If shapes or dtypes do not fit, or the backend chosen by ``use_backend`` cannot take them.
+
+    Example:
+        >>> import torch
+        >>> from facemllm.ops.masks import Causal
+        >>> x = torch.randn(1, 2, 5, 8)
+        >>> attention(x, x, x, Causal()).shape
+        torch.Size([1, 2, 5, 8])
+    """
+    inputs = Inputs(q, k, v, mask, scale)
+    _check(inputs)
+    return select_backend(inputs).run(inputs)[0]
+
+
+def partial_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, *, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return attention over these keys and its log-sum-exp [B, H, Q], to be joined by ``merge_partials``.
+
+    Raises:
+        ConfigError: As for ``attention``.
+    """
+    inputs = Inputs(q, k, v, mask, scale, needs_lse=True)
+    _check(inputs)
+    out, lse = select_backend(inputs).run(inputs)
+    assert lse is not None
+    return out, lse
+
+
+def _check(inputs: Inputs) -> None:
+    q, k, v = inputs.q, inputs.k, inputs.v
+    fits = (
+        q.dim() == k.dim() == v.dim() == 4
+        and q.shape[0] == k.shape[0] == v.shape[0]
+        and k.shape[1:3] == v.shape[1:3]
+        and q.shape[3] == k.shape[3]
+        and k.shape[1] > 0
+        and q.shape[1] % k.shape[1] == 0
+    )
+    if not fits:
+        raise ConfigError(
+            "attention cannot combine these shapes",
+            given=str(inputs),
+            expected="q [B, H, Q, D], k [B, G, K, D], v [B, G, K, Dv], with H a multiple of G",
+            do="split the width into heads: x.unflatten(-1, (H, D)).transpose(1, 2)",
+        )
+    if not (q.dtype == k.dtype == v.dtype and q.device == k.device == v.device and q.is_floating_point()):
+        raise ConfigError(
+            "attention needs one floating dtype and one device",
+            given=", ".join(
+                f"{name} {x.dtype} on {x.device}" for name, x in zip("qkv", (q, k, v), strict=True)
+            ),
+            expected="the same for q, k and v",
+            do="use .to(q)",
+        )

@@ -1,0 +1,147 @@
+"""The specification: every op in plain torch, for any floating dtype and device.
+
+Shapes: B batch, H heads, G heads of keys and values (H is a multiple of G), Q queries, K keys, D width of a head.
+Other implementations are measured against these, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+) -> Tensor:
+    """Return ``softmax(scale * q k^T) v`` over the allowed keys; a query without any gets zeros.
+
+    Args:
+        q: Queries [B, H, Q, D].
+        k: Keys [B, G, K, D].
+        v: Values [B, G, K, Dv].
+        allowed: True where a query may see a key; broadcasts to [B, H, Q, K].
+        scale: ``D ** -0.5`` if left out.
+
+    Returns:
+        [B, H, Q, Dv]
+
+    Source: Attention Is All You Need, arXiv 1706.03762, equation 1.
+
+    Example:
+        >>> q = k = v = torch.eye(2)[None, None]
+        >>> attention(q, k, v, torch.eye(2, dtype=torch.bool))[0, 0].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return partial_attention(q, k, v, allowed, scale=scale)[0]
+
+
+def partial_attention(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return attention over these keys only, with the log-sum-exp that lets ``merge_partials`` join it to others.
+
+    Returns:
+        Output [B, H, Q, Dv] and the log of the sum of exponentials of the scores [B, H, Q], minus infinity
+        for a query without keys. The latter is at least float32, as it is added up over many keys.
+    """
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    lse = (
+        torch.logsumexp(scores, dim=-1)
+        if scores.shape[-1]
+        else scores.new_full(scores.shape[:-1], float("-inf"))
+    )
+    # Without keys the scores are all -inf, and -inf - -inf is not a number: subtract 0 there, exp(-inf) is 0.
+    weights = torch.exp(scores - lse.masked_fill(lse == float("-inf"), 0)[..., None])
+    return weights.to(v.dtype) @ v, lse
+
+
+def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Join attention over disjoint sets of keys into attention over all of them.
+
+    Args:
+        partials: Outputs [B, H, Q, Dv] and log-sum-exps [B, H, Q] of ``partial_attention``.
+
+    Returns:
+        Output and log-sum-exp over the union of the keys, shaped as those given.
+
+    Example:
+        >>> q, k = torch.ones(1, 1, 1, 2), torch.eye(2)[None, None]
+        >>> halves = [partial_attention(q, k[:, :, i : i + 1], k[:, :, i : i + 1]) for i in range(2)]
+        >>> torch.allclose(merge_partials(halves)[0], attention(q, k, k))
+        True
+    """
+    lses = torch.stack([lse for _, lse in partials])
+    total = _logsumexp(lses)
+    weights = torch.exp(lses - total.masked_fill(total == float("-inf"), 0))
+    merged = sum(weight[..., None] * out for weight, (out, _) in zip(weights, partials, strict=True))
+    assert isinstance(merged, Tensor)
+    return merged.to(partials[0][0].dtype), total
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Return ``x / rms(x) * weight``, the root mean square being over the last axis.
+
+    Args:
+        x: [..., D]
+        weight: [D]
+        eps: Added to the mean square.
+
+    Source: Root Mean Square Layer Normalization, arXiv 1910.07467, equation 4.
+
+    Example:
+        >>> rms_norm(torch.tensor([3.0, 4.0]), torch.ones(2), eps=0.0)
+        tensor([0.8485, 1.1314])
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+
+def rotary(x: Tensor, positions: Tensor, *, base: float = 10_000.0) -> Tensor:
+    """Turn each pair (i, i + D/2) of ``x`` by ``positions * base ** (-2i / D)`` (the half-split form of Llama).
+
+    Args:
+        x: Queries or keys [B, H, L, D], D even.
+        positions: Position of each token, [L] or [B, L].
+        base: Longest wavelength, over 2 pi.
+
+    Source: RoFormer, arXiv 2104.09864, equation 34.
+
+    Example:
+        >>> rotary(torch.ones(1, 1, 1, 2), torch.zeros(1))
+        tensor([[[[1., 1.]]]])
+    """
+    half = x.shape[-1] // 2
+    wide = torch.promote_types(x.dtype, torch.float32)
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=wide) / half)
+    angles = positions.to(wide)[..., None] * frequencies
+    angles = angles[:, None] if positions.dim() == 2 else angles
+    first, second = x.to(wide).split(half, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """Return ``silu(gate) * up``, the activation of a gated feed-forward layer.
+
+    Source: GLU Variants Improve Transformer, arXiv 2002.05202, equation 6.
+
+    Example:
+        >>> swiglu(torch.zeros(1), torch.ones(1))
+        tensor([0.])
+    """
+    return torch.nn.functional.silu(gate) * up
+
+
+def _logsumexp(lses: Tensor) -> Tensor:
+    # torch.logsumexp has no gradient where all terms are -inf; shifting by a finite maximum keeps it at zero.
+    top = lses.amax(0).detach()
+    top = top.masked_fill(top == float("-inf"), 0)
+    total = torch.exp(lses - top).sum(0)
+    return torch.where(total > 0, total, 1).log().add(top).masked_fill(total == 0, float("-inf"))

@@ -1,0 +1,11 @@
+"""Training: recipes, stages, and the trainer that runs them."""
+
+from facemllm.training.freezing import Movement, Selection, select, verify
+from facemllm.training.losses import answer_loss
+from facemllm.training.recipe import DataSource, EncoderPhase, LanguagePhase, Stage, ThreeStageRecipe
+from facemllm.training.trainer import Trainer
+
+__all__ = [
+    "DataSource", "EncoderPhase", "LanguagePhase", "Movement", "Selection", "Stage", "ThreeStageRecipe", "Trainer",
+    "answer_loss", "select", "verify",
+]  # fmt: skip

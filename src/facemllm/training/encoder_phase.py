@@ -1,0 +1,154 @@
+"""Pretraining of the vision encoder by task heads on labelled faces.
+
+Every dataset knows some labels and not others, so each head learns from the samples that have its label. Labels
+are used as they are: a bin of ages is a bin, and UTKFace's "asian" allows every class of FairFace that it covers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facemllm.data import FaceSample
+from facemllm.data.vocabularies import EXPRESSIONS, GENDERS, age_range
+from facemllm.model import FaceMLLM
+from facemllm.training.augment import augment, normalise
+from facemllm.training.crops import CropSet
+from facemllm.training.loop import run_steps
+from facemllm.training.progress import RunLog
+from facemllm.training.questions import mirror
+from facemllm.training.recipe import EncoderPhase
+
+ETHNICITIES = ("white", "black", "east asian", "southeast asian", "indian", "middle eastern", "latino")
+
+# UTKFace has five classes; these are the finer ones that each covers.
+UTKFACE_COVERS = {
+    "white": ("white", "middle eastern", "latino"),
+    "asian": ("east asian", "southeast asian"),
+    "other": ("middle eastern", "latino"),
+}
+
+HEADS: dict[str, dict[str, Any]] = {
+    "expression": {"name": "classification", "classes": EXPRESSIONS, "label_smoothing": 0.08, "dropout": 0.2},
+    "age": {"name": "age", "dropout": 0.2},
+    "gender": {"name": "classification", "classes": GENDERS, "label_smoothing": 0.03, "dropout": 0.2},
+    "ethnicity": {"name": "classification", "classes": ETHNICITIES, "dropout": 0.2},
+    "pose": {"name": "angles", "angles": ("pan", "tilt"), "dropout": 0.2},
+}
+
+LOSS_WEIGHTS = {"expression": 1.0, "age": 2.0, "gender": 1.0, "ethnicity": 0.5, "pose": 1.0}
+
+
+def pretrain_encoder(
+    model: FaceMLLM,
+    phase: EncoderPhase,
+    sources: Sequence[tuple[CropSet, float]],
+    *,
+    folder: Path,
+    log: RunLog,
+    seed: int,
+    progress: bool = True,
+) -> None:
+    """Add a linear head for each task to ``model``, and train encoder and heads together.
+
+    The heads stay with the model: they are the yardstick that its answers are compared with.
+
+    Args:
+        model: Its encoder is trained in place.
+        phase: What to do.
+        sources: Crops and their weights.
+        folder: Of the checkpoint.
+        log: Takes the losses.
+        seed: Of all choices.
+        progress: Whether to show a bar.
+    """
+    for task in phase.tasks:
+        spec = dict(HEADS[task])
+        model.add_head(task, spec.pop("name"), **spec)
+    network = nn.ModuleDict({"encoder": model.encoder, "heads": model.heads}).to(memory_format=torch.channels_last)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(phase.ema)
+    )
+    size, mean, std = model.encoder.image_size, model.encoder.mean, model.encoder.std
+    shares = [weight for _, weight in sources]
+
+    def loss_of(_: nn.Module, step: int) -> Tensor:
+        rng = random.Random(f"{seed}/encoder/{step}")
+        pixels, samples = [], []
+        for crops, _ in rng.choices(sources, shares, k=phase.batch_size):
+            index = rng.randrange(len(crops))
+            pixels.append(torch.from_numpy(crops.pixels[index].copy()))
+            samples.append(crops.samples[index])
+        generator = torch.Generator().manual_seed(rng.getrandbits(40))
+        images, mirrored = augment(torch.stack(pixels), size, generator)
+        samples = [mirror(sample, bool(flip)) for sample, flip in zip(samples, mirrored, strict=True)]
+        images = normalise(images, mean, std).to(model.device, memory_format=torch.channels_last)
+        features = model.encoder(images)
+        losses = []
+        for task in phase.tasks:
+            labels, known = task_labels(task, samples)
+            if known.any():
+                head = model.heads[task]
+                loss = head.loss(head(features[known]), labels[known].to(model.device))
+                losses.append(LOSS_WEIGHTS[task] * loss)
+        return torch.stack(losses).sum()
+
+    network.train()
+    run_steps(
+        network,
+        loss_of,
+        name="encoder",
+        groups=[
+            {"params": list(model.encoder.parameters()), "lr": phase.lr},
+            {"params": list(model.heads.parameters()), "lr": 2 * phase.lr},
+        ],
+        steps=phase.steps,
+        folder=folder / "checkpoint",
+        log=log,
+        seed=seed,
+        weight_decay=phase.weight_decay,
+        clip=5.0,
+        kept={"average": average},
+        after_step=lambda _: average.update_parameters(network),
+        progress=progress,
+    )
+    network.load_state_dict(average.module.state_dict())
+    network.eval()
+
+
+def task_labels(task: str, samples: Sequence[FaceSample]) -> tuple[Tensor, Tensor]:
+    """Return labels as a head takes them, and which samples have one [B].
+
+    ``expression`` and ``gender``: class indices [B]. ``ethnicity``: allowed classes [B, C]. ``age``: first and last
+    possible year [B, 2]. ``pose``: pan and tilt in degrees [B, 2].
+    """
+    rows = [_label(task, sample) for sample in samples]
+    known = torch.tensor([row is not None for row in rows])
+    blank = next((row for row in rows if row is not None), 0)
+    empty: Any = [0] * len(blank) if isinstance(blank, (list, tuple)) else 0
+    labels = torch.tensor([empty if row is None else row for row in rows])
+    return labels.bool() if task == "ethnicity" else labels, known
+
+
+def _label(task: str, sample: FaceSample) -> Any:
+    labels = sample.labels
+    if task == "age":
+        if "age" in labels:
+            return [float(labels["age"])] * 2
+        return [float(year) for year in age_range(labels["age_bin"])] if "age_bin" in labels else None
+    if task not in labels:
+        return None
+    value = labels[task]
+    if task == "expression":
+        return EXPRESSIONS.index(value)
+    if task == "gender":
+        return GENDERS.index(value)
+    if task == "ethnicity":
+        allowed = UTKFACE_COVERS.get(value, (value,)) if sample.dataset == "utkface" else (value,)
+        return [name in allowed for name in ETHNICITIES]
+    return [float(value["pan"]), float(value["tilt"])]

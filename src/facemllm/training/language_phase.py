@@ -1,0 +1,90 @@
+"""A small language model from the text of questions, answers and captions alone."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from facemllm.data import Dataset, write_questions, write_unknown
+from facemllm.language import LanguageModel, tiny_language_model
+from facemllm.processing.processor import FaceProcessor
+from facemllm.processing.template import IGNORE
+from facemllm.training.loop import run_steps
+from facemllm.training.losses import answer_loss
+from facemllm.training.progress import RunLog
+from facemllm.training.recipe import LanguagePhase
+
+
+def write_texts(datasets: list[Dataset], count: int, tasks: tuple[str, ...], seed: int) -> list[tuple[str, str]]:
+    """Write question-answer pairs for random samples.
+
+    A text-only pair has no picture, so its answer is a guess: what is learnt is which answers fit a question.
+    """
+    rng = random.Random(f"{seed}/texts")
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < count:
+        if rng.random() < 0.1:
+            written = [write_unknown(rng, "train", tasks)]
+        else:
+            sample = rng.choice(rng.choice(datasets).samples)
+            # Described on its own: naming gender or ethnicity beside it would put them into descriptions.
+            written = write_questions(sample, rng, tasks) + write_questions(sample, rng, ["description"])
+        pairs += [(qa.question, qa.answer) for qa in rng.sample(written, min(3, len(written)))]
+    return pairs[:count]
+
+
+def make_language_model(
+    phase: LanguagePhase,
+    datasets: list[Dataset],
+    *,
+    tasks: tuple[str, ...],
+    folder: Path,
+    seed: int,
+    log: RunLog,
+    progress: bool = True,
+) -> LanguageModel:
+    """Train a tokenizer and a small causal LM on written texts, or read them from ``folder``.
+
+    Args:
+        phase: Sizes and steps.
+        datasets: Labels to write texts from; no picture is opened.
+        tasks: Tasks to write about.
+        folder: Where checkpoints are kept.
+        seed: Of texts and weights.
+        log: Takes the losses.
+        progress: Whether to show a bar.
+    """
+    pairs = write_texts(datasets, phase.texts, tasks, seed)
+    llm = tiny_language_model(
+        [f"{question}\n{answer}" for question, answer in pairs],
+        hidden_size=phase.hidden_size,
+        layers=phase.layers,
+        heads=phase.heads,
+        vocab_size=phase.vocab_size,
+        seed=seed,
+    )
+    processor = FaceProcessor(llm.tokenizer)
+
+    def loss_of(model: nn.Module, step: int) -> Tensor:
+        chosen = random.Random(f"{seed}/language/{step}").choices(pairs, k=phase.batch_size)
+        batch = processor.pad([processor.encode_qa(q, a, images=0) for q, a in chosen], with_labels=True, left=False)
+        # The question is language too: here, unlike in the stages, every token but padding is learnt.
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE)
+        return answer_loss(model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, labels)
+
+    llm.model.train()
+    run_steps(
+        llm.model,
+        loss_of,
+        name="language",
+        groups=[{"params": list(llm.model.parameters()), "lr": phase.lr}],
+        steps=phase.steps,
+        folder=folder / "checkpoint",
+        log=log,
+        seed=seed,
+        progress=progress,
+    )
+    llm.model.eval()
+    return llm

@@ -1,0 +1,127 @@
+"""From features and labels to batches of question-answer pairs.
+
+A batch is a function of (recipe, stage, step) and of nothing else, so a resumed run sees exactly the
+batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from facemllm.core.errors import TrainingError
+from facemllm.data import QA, FaceSample, write_questions, write_unknown
+from facemllm.processing.processor import FaceProcessor
+from facemllm.training.features import FeatureSet, PixelSet
+from facemllm.training.recipe import Stage
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one step.
+
+    Attributes:
+        images: ``encoder_features`` [B, N, D] or ``pixel_values`` [B, 3, S, S] of each pair's image.
+        input_ids: [B, L].
+        attention_mask: [B, L].
+        labels: -100 where nothing is to be learnt [B, L].
+        tasks: The task of each pair.
+        samples: The id of each pair's sample.
+    """
+
+    images: dict[str, Tensor]
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    tasks: tuple[str, ...]
+    samples: tuple[str, ...]
+
+
+class StageData:
+    """Draws the batches of a stage.
+
+    Args:
+        sources: Encoded datasets.
+        weights: Share of each.
+        stage: What is asked.
+        processor: Of the model.
+        seed: Of the run; the stage's name is added to it.
+        complete: Adds estimated labels to a sample, see :class:`~facemllm.training.estimates.Estimates`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[FeatureSet | PixelSet],
+        weights: Sequence[float],
+        stage: Stage,
+        processor: FaceProcessor,
+        seed: int,
+        complete: Callable[..., FaceSample] | None = None,
+    ) -> None:
+        self.sources, self.weights = list(sources), list(weights)
+        self.complete = complete
+        self.stage, self.processor, self.seed = stage, processor, f"{seed}/{stage.name}"
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of one step.
+
+        Raises:
+            TrainingError: If no question could be written for the drawn samples.
+        """
+        rng = random.Random(f"{self.seed}/{step}")
+        rows: list[tuple[Tensor, QA, str]] = []
+        draws = 0
+        while len(rows) < self.stage.batch_size:
+            draws += 1
+            if draws > 50 * self.stage.batch_size:
+                raise TrainingError(
+                    "no questions for this stage",
+                    given=f"stage {self.stage.name!r}, tasks {', '.join(self.stage.tasks)}",
+                    expected="datasets with labels of these tasks",
+                    do="add a dataset or a task to the stage",
+                )
+            source = rng.choices(self.sources, self.weights)[0]
+            sample, mirrored, picture = source.draw(rng)
+            for qa in self._pairs(mirror(sample, mirrored), picture, rng):
+                rows.append((picture, qa, sample.id))
+        rows = rows[: self.stage.batch_size]
+        encoded = [self.processor.encode_qa(qa.question, qa.answer) for _, qa, _ in rows]
+        padded = self.processor.pad(encoded, with_labels=True, left=False)
+        return Batch(
+            images={self.sources[0].key: torch.stack([picture for picture, _, _ in rows])},
+            tasks=tuple(qa.task if qa.form == "open" else qa.form for _, qa, _ in rows),
+            samples=tuple(name for _, _, name in rows),
+            **padded,
+        )
+
+    def _pairs(self, sample: FaceSample, picture: Tensor, rng: random.Random) -> list[QA]:
+        stage = self.stage
+        if stage.ask == "captions" or (stage.ask == "all" and rng.random() < stage.descriptions):
+            completed = sample if self.complete is None else self.complete(sample, picture)
+            return write_questions(completed, rng, ["description"], forms=["open"])[:1]
+        if self.complete is not None and "age_bin" in sample.labels:
+            sample = self.complete(sample, picture, ["age"])  # of a group of ages, the likeliest years
+        if rng.random() < stage.unknown:
+            return [write_unknown(rng, "train", tasks=stage.tasks)]
+        forms = ["choice", "yes_no", "true_false"] if stage.ask == "basic" else ["open", "choice", "yes_no", "true_false"]
+        written = write_questions(sample, rng, stage.tasks, forms=forms)
+        if not written:
+            return []
+        if stage.ask == "all":
+            # Open questions are what people ask and what is measured; the other forms keep what stage two taught.
+            weights = [4.0 if qa.form == "open" else 0.6 for qa in written]
+        else:
+            weights = [1.0] * len(written)
+        return rng.choices(written, weights, k=min(stage.questions_per_image, len(written)))
+
+
+def mirror(sample: FaceSample, mirrored: bool) -> FaceSample:
+    """Return the sample with the labels of its mirror image: only the pan of the pose changes its sign."""
+    pose = sample.labels.get("pose")
+    if not mirrored or pose is None:
+        return sample
+    return sample.model_copy(update={"labels": {**sample.labels, "pose": {**pose, "pan": -pose["pan"]}}})

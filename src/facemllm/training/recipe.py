@@ -1,0 +1,192 @@
+"""A training recipe as data: what is built, what each stage trains, on what, and for how long.
+
+The paper gives the three stages but neither learning rates nor what is frozen when. The defaults follow
+LLaVA-1.5 in spirit (connector first, then connector and language model) and are our assumption.
+
+Source: arXiv 2410.20717 (three stages); arXiv 2310.03744 (LLaVA-1.5, defaults).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from facemllm.core.config import StrictModel, load_yaml, validate
+from facemllm.core.errors import ConfigError
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class DataSource(StrictModel):
+    """One dataset of a phase.
+
+    Args:
+        dataset: Name of its reader. Its folder is looked for under the data root.
+        split: The split to train on.
+        weight: Share of the samples drawn, relative to the other sources.
+    """
+
+    dataset: str
+    split: str = "train"
+    weight: float = Field(default=1.0, gt=0)
+
+
+class EncoderPhase(StrictModel):
+    """Pretraining of the encoder by task heads, where no pretrained face encoder is at hand.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Images a step.
+        lr: Of the encoder; heads learn at twice that rate.
+        weight_decay: Of AdamW.
+        ema: Decay of the averaged weights that are kept.
+        tasks: Tasks that get a head.
+        data: Where the images come from.
+    """
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    lr: float = 6e-4
+    weight_decay: float = 0.02
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    tasks: tuple[str, ...] = ("expression", "age", "gender", "ethnicity", "pose")
+    data: tuple[DataSource, ...]
+
+
+class LanguagePhase(StrictModel):
+    """Pretraining of a small language model on the text of questions, answers and captions.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Texts a step.
+        lr: Peak learning rate.
+        texts: How many texts are written for the tokenizer and to train on.
+        hidden_size: D, width of the language model.
+        layers: Transformer blocks.
+        heads: H, attention heads.
+        vocab_size: Most tokens.
+    """
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=64, gt=0)
+    lr: float = 2e-3
+    texts: int = Field(default=20_000, gt=0)
+    hidden_size: int = 192
+    layers: int = 4
+    heads: int = 4
+    vocab_size: int = 2048
+
+
+class Stage(StrictModel):
+    """One of the three stages.
+
+    Args:
+        name: What it is called in logs and folders.
+        train: Parts that train: "encoder", "connector", "language_model", "lora" or "heads"; or patterns of
+            parameter names such as ``language_model.model.layers.3.*``. The rest is frozen.
+        ask: What is asked: "captions", "basic" (yes/no, choice and unknown questions), or "all".
+        data: Datasets and their weights.
+        tasks: Tasks asked about.
+        steps: Optimiser steps.
+        batch_size: Question-answer pairs a step.
+        questions_per_image: Pairs drawn from one image.
+        lr: Peak learning rate of each part named in ``train``.
+        weight_decay: Of AdamW.
+        warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
+        clip: Largest norm of the gradient.
+        descriptions: With "all", share of questions that ask for a description.
+        unknown: Share of questions that have no answer in a face.
+        age_spread: Spread in years of the target around the true age: numbers are ordered, words are not.
+        precision: bfloat16 where the device is faster with it.
+    """
+
+    name: str
+    train: tuple[str, ...] = Field(min_length=1)
+    ask: Literal["captions", "basic", "all"]
+    data: tuple[DataSource, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = ("expression", "age", "age_bin", "gender", "ethnicity", "pose", "attributes")
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=192, gt=0)
+    questions_per_image: int = Field(default=2, gt=0)
+    lr: dict[str, float]
+    weight_decay: float = 0.01
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    descriptions: float = Field(default=0.1, ge=0, lt=1)
+    unknown: float = Field(default=0.08, ge=0, lt=1)
+    age_spread: float = Field(default=0.0, ge=0)
+    precision: Precision = "float32"
+
+    @field_validator("lr")
+    @classmethod
+    def _positive(cls, rates: dict[str, float]) -> dict[str, float]:
+        if not all(rate > 0 for rate in rates.values()):
+            raise ValueError("learning rates must be positive; to freeze a part, leave it out of `train`")
+        return rates
+
+    @model_validator(mode="after")
+    def _rate_for_each_part(self) -> Stage:
+        if set(self.lr) != set(self.train):
+            raise ValueError(f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}")
+        return self
+
+
+class ThreeStageRecipe(StrictModel):
+    """A whole run: the model's parts, optional pretraining of parts, and the stages.
+
+    Args:
+        name: Of the recipe.
+        seed: Of everything random.
+        encoder: Name and options, as for ``create_encoder``.
+        connector: Name and options, as for ``create_connector``.
+        language_model: Source, as for ``load_language_model``; none when ``language_phase`` makes one.
+        lora: Options of LoRA for the language model.
+        crop_scale: Side of the crop over the longer side of the face box.
+        views: Augmented views of each image whose features are kept while the encoder is frozen.
+        encoder_phase: Pretraining of the encoder.
+        language_phase: Pretraining of the language model.
+        stages: In order.
+
+    Example:
+        >>> [stage.name for stage in ThreeStageRecipe.load("tiny").stages]
+        ['alignment', 'basic-vqa', 'face-tasks']
+    """
+
+    name: str
+    seed: int = 0
+    encoder: dict[str, Any]
+    connector: dict[str, Any] = {"name": "mlp"}
+    language_model: str | None = None
+    lora: dict[str, Any] | None = None
+    crop_scale: float = 1.1
+    views: int = Field(default=2, gt=0)
+    encoder_phase: EncoderPhase | None = None
+    language_phase: LanguagePhase | None = None
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @classmethod
+    def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> ThreeStageRecipe:
+        """Read a recipe by its name in the package or by its path.
+
+        Raises:
+            ConfigError: If there is no such recipe, or it has unknown keys or wrong values.
+        """
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml"):
+            path = Path(str(files("facemllm") / "configs" / f"{name}.yaml"))
+            if not path.is_file():
+                raise ConfigError(
+                    "unknown recipe",
+                    given=str(name),
+                    expected=f"a path that ends in .yaml, or one of {', '.join(cls.names())}",
+                    do="check the name",
+                )
+        return validate(cls, load_yaml(path, overrides), source=f"recipe {path.name}")
+
+    @staticmethod
+    def names() -> list[str]:
+        """Return the names of the recipes that come with the package."""
+        return sorted(path.name[:-5] for path in (files("facemllm") / "configs").iterdir() if path.name.endswith(".yaml"))

@@ -1,0 +1,45 @@
+import pytest
+from pydantic import ValidationError
+
+from facemllm.data import Dataset, FaceSample, SkipReport
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"expression": "joy"}, "expression must be one of"),
+        ({"age": 200}, "age must lie between"),
+        ({"pose": {"yaw": 1.0}}, "pan and tilt"),
+        ({"attributes": {"bald": 1}}, "True or False"),
+        ({"mood": "happy"}, "unknown task 'mood'"),
+    ],
+)
+def test_labels_outside_the_vocabularies_are_refused(labels, message):
+    with pytest.raises(ValidationError, match=message):
+        FaceSample(id="1", image="1.jpg", labels=labels, dataset="mine", licence="own")
+
+
+def test_samples_survive_json(sample):
+    one = sample(age=34, pose={"pan": 15, "tilt": -30}, attributes={"bald": False})
+    assert FaceSample.model_validate_json(one.model_dump_json()) == one
+
+
+def test_skip_report_counts_all_and_shows_the_first_few():
+    report = SkipReport()
+    for line in range(8):
+        report.add(f"line {line}", "x", "unknown age" if line else "image not found")
+    text = str(report)
+    assert report.total == 8
+    assert "7 x unknown age, 1 x image not found" in text
+    assert "line 4" in text
+    assert "line 5" not in text
+    assert text.endswith("and 3 more")
+
+
+def test_dataset_counts_and_tasks(sample):
+    samples = [sample(gender="male"), sample(gender="male"), sample(age=3), sample(attributes={"bald": True})]
+    dataset = Dataset("mine", "all", samples, skipped=SkipReport(), licence="own")
+    assert dataset.tasks == ("age", "attributes", "gender")
+    assert dataset.counts("gender") == {"male": 2}
+    assert dataset.counts("attributes") == {"bald": 1}
+    assert dataset[1:3] == (samples[1], samples[2])

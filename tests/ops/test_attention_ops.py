@@ -1,0 +1,250 @@
+"""Attention against the float64 reference, and its invariants."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from facemllm.core.errors import ConfigError
+from facemllm.ops import (
+    BlockDiagonal,
+    Causal,
+    Full,
+    Mask,
+    Padding,
+    PrefixTree,
+    attention,
+    backend_names,
+    backend_report,
+    merge_partials,
+    partial_attention,
+    reference,
+    use_backend,
+)
+from facemllm.ops.backends import Inputs, load_backend
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+RUNNING = [name for name, reasons in backend_report().items() if not reasons]
+
+
+def assert_close_to_reference(out: Tensor, eager: Tensor, exact: Tensor, v: Tensor) -> None:
+    """Error at most twice that of plain torch in the same dtype, plus one ulp of the largest value.
+
+    Of the values, not of the result, in which they may cancel. Cases are of some size, so that the
+    greatest error of plain torch is one of many and not a lucky one.
+    """
+    ulp = torch.finfo(out.dtype).eps * v.double().abs().max()
+    bound = 2 * (eager.double() - exact).abs().max() + ulp
+    error = (out.double() - exact).abs().max()
+    assert error <= bound, f"error {error:.3g} exceeds {bound:.3g}"
+
+
+@st.composite
+def cases(draw: st.DrawFn, least: int = 1) -> tuple[tuple[Tensor, Tensor, Tensor], Mask | None, float | None]:
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    batch, groups = draw(st.integers(least, least + 2)), draw(st.integers(1, 2))
+    heads = groups * draw(st.integers(1, 2))
+    queries, keys = draw(st.integers(least, 9)), draw(st.integers(least, 9))
+    kind = draw(st.sampled_from(["none", "full", "causal", "padding", "blocks", "tree", "both"]))
+    if kind == "tree":
+        queries = keys = max(queries, 3)
+    mask = {
+        "none": None,
+        "full": Full(),
+        "causal": Causal(),
+        "padding": Padding(torch.rand(batch, keys, generator=generator) < 0.6),
+        "blocks": BlockDiagonal((1, queries - 1), (keys - 1, 1), causal=draw(st.booleans())),
+        "tree": PrefixTree(queries - 2, (1, 1)),
+        "both": Causal() & Padding(torch.rand(batch, keys, generator=generator) < 0.6),
+    }[kind]
+    width = draw(st.sampled_from([least, 4, 8]))
+    spread = draw(st.sampled_from([0.1, 1.0, 5.0]))
+    shapes = [(batch, heads, queries, width), (batch, groups, keys, width), (batch, groups, keys, width)]
+    q, k, v = (torch.randn(shape, generator=generator, dtype=torch.float64) * spread for shape in shapes)
+    return (q, k, v), mask, draw(st.sampled_from([None, 0.3]))
+
+
+@pytest.mark.parametrize("name", RUNNING)
+@settings(max_examples=80, deadline=None)
+@given(case=cases(least=4), dtype=st.sampled_from(DTYPES))
+def test_backends_are_as_good_as_eager(name, case, dtype):
+    (q, k, v), mask, scale = case
+    q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    allowed = None if mask is None else mask.materialize(q.shape[2], k.shape[2])
+    exact = reference.attention(q.double(), k.double(), v.double(), allowed, scale=scale)
+    eager = reference.attention(q, k, v, allowed, scale=scale)
+    if load_backend(name).not_supported_reasons(Inputs(q, k, v, mask, scale)):
+        return
+    with use_backend(name):
+        assert_close_to_reference(attention(q, k, v, mask, scale=scale), eager, exact, v)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+@settings(max_examples=40, deadline=None)
+@given(case=cases())
+def test_backends_agree_in_float64(name, case):
+    (q, k, v), mask, scale = case
+    allowed = None if mask is None else mask.materialize(q.shape[2], k.shape[2])
+    if load_backend(name).not_supported_reasons(Inputs(q, k, v, mask, scale)):
+        return
+    with use_backend(name):
+        out = attention(q, k, v, mask, scale=scale)
+    torch.testing.assert_close(out, reference.attention(q, k, v, allowed, scale=scale))
+
+
+@pytest.mark.parametrize("fault", ["scale", "shift", "cast"])
+def test_the_comparison_finds_faults(fault):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 6, 8).unbind(0)
+    exact, eager = reference.attention(q.double(), k.double(), v.double()), reference.attention(q, k, v)
+    wrong = {
+        "scale": lambda: reference.attention(q, k, v, scale=1.01 * 8**-0.5),
+        "shift": lambda: reference.attention(q, k, v.roll(1, dims=2)),
+        "cast": lambda: reference.attention(q.bfloat16(), k.bfloat16(), v.bfloat16()).float(),
+    }[fault]()
+    with pytest.raises(AssertionError, match="exceeds"):
+        assert_close_to_reference(wrong, eager, exact, v)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases())
+def test_reference_is_softmax(case):
+    (q, k, v), mask, scale = case
+    groups = q.shape[1] // k.shape[1]
+    allowed = (mask or Full()).materialize(q.shape[2], k.shape[2])
+    scores = torch.einsum("bhqd,bhkd->bhqk", q, k.repeat_interleave(groups, 1)) * (
+        scale or q.shape[-1] ** -0.5
+    )
+    weights = torch.where(allowed, scores, -torch.inf).softmax(-1).nan_to_num(0)
+    expected = torch.einsum("bhqk,bhkd->bhqd", weights, v.repeat_interleave(groups, 1))
+    torch.testing.assert_close(reference.attention(q, k, v, allowed, scale=scale), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases(), seed=st.integers(0, 99))
+def test_order_of_keys_does_not_matter(case, seed):
+    (q, k, v), _, scale = case
+    order = torch.randperm(k.shape[2], generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(
+        attention(q, k[:, :, order], v[:, :, order], scale=scale), attention(q, k, v, scale=scale)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases())
+def test_masking_a_key_is_cutting_it(case):
+    (q, k, v), _, _ = case
+    keep = torch.ones(q.shape[0], k.shape[2] + 1, dtype=torch.bool)
+    keep[:, -1] = False
+    longer = [torch.cat([x, torch.full_like(x[:, :, :1], 1e3)], dim=2) for x in (k, v)]
+    torch.testing.assert_close(attention(q, *longer, Padding(keep)), attention(q, k, v))
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases(), cut=st.integers(0, 9))
+def test_merged_parts_are_the_whole(case, cut):
+    (q, k, v), mask, scale = case
+    allowed = (
+        (mask or Full()).materialize(q.shape[2], k.shape[2]).expand(q.shape[0], 1, q.shape[2], k.shape[2])
+    )
+    parts = [
+        reference.partial_attention(q, k[:, :, part], v[:, :, part], allowed[..., part], scale=scale)
+        for part in (slice(0, cut), slice(cut, None))
+    ]
+    whole, lse = reference.partial_attention(q, k, v, allowed, scale=scale)
+    out, merged_lse = merge_partials(parts)
+    torch.testing.assert_close(out, whole)
+    torch.testing.assert_close(merged_lse, lse)
+
+
+def test_branches_of_a_tree_are_separate_sequences():
+    torch.manual_seed(0)
+    tree = PrefixTree(3, (2, 4, 1))
+    q, k, v = torch.randn(3, 1, 2, 10, 4, dtype=torch.float64).unbind(0)
+    together = attention(q, k, v, tree)
+    for start, end in tree.spans():
+        rows = [*range(3), *range(start, end)]
+        alone = attention(q[:, :, rows], k[:, :, rows], v[:, :, rows], Causal())
+        torch.testing.assert_close(together[:, :, start:end], alone[:, :, 3:])
+        assert tree.positions()[rows].tolist() == list(range(len(rows)))
+    trunk, trunk_lse = partial_attention(q[:, :, 3:], k[:, :, :3], v[:, :, :3])
+    own = partial_attention(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], BlockDiagonal((2, 4, 1), causal=True))
+    torch.testing.assert_close(merge_partials([(trunk, trunk_lse), own])[0], together[:, :, 3:])
+
+
+@pytest.mark.parametrize("name", [name for name in RUNNING if name != "xformers"])
+def test_query_without_keys_gets_zeros_and_finite_gradients(name):
+    x = torch.randn(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
+    keep = torch.tensor([[False] * 3, [True, False, True]])
+    with use_backend(name):
+        out = attention(x, x, x, Padding(keep))
+    out.square().sum().backward()
+    assert out[0].abs().max() == 0
+    assert out[1].abs().max() > 0
+    assert x.grad.isfinite().all()
+
+
+def test_gradients():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    none = torch.zeros(3, 1, dtype=torch.bool)
+
+    def merged(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        first = reference.partial_attention(q, k[:, :, :1], v[:, :, :1], none)  # contributes nothing
+        second = reference.partial_attention(q, k[:, :, 1:], v[:, :, 1:], Causal().materialize(3, 2))
+        return merge_partials([first, second])[0]
+
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: reference.attention(q, k, v, Causal().materialize(3, 3)), (q, k, v)
+    )
+    assert torch.autograd.gradcheck(merged, (q, k, v))
+
+
+def test_shapes_and_dtypes_that_do_not_fit():
+    x = torch.randn(1, 4, 3, 8)
+    with pytest.raises(ConfigError, match=r"cannot combine these shapes\n  given: .*k \(1, 3, 3, 8\)"):
+        attention(x, x[:, :3], x[:, :3])
+    with pytest.raises(ConfigError, match="one floating dtype"):
+        attention(x, x.half(), x)
+
+
+def test_a_backend_that_cannot_says_why():
+    x = torch.randn(1, 2, 3, 8)
+    with use_backend("sdpa"), pytest.raises(ConfigError, match="sdpa: it does not give out the log-sum-exp"):
+        partial_attention(x, x, x)
+    if "xformers" not in RUNNING:
+        with use_backend("xformers"), pytest.raises(ConfigError, match="xformers: .*(not installed|no CUDA)"):
+            attention(x, x, x)
+
+
+def test_choice_of_backend_ends_with_its_block():
+    x = torch.randn(1, 2, 3, 8)
+    with use_backend("eager"), use_backend("sdpa"):
+        pass
+    partial_attention(x, x, x)  # the default finds one that can
+    with pytest.raises(ConfigError, match="unknown attention backend 'flash9'"), use_backend("flash9"):
+        pass
+    assert set(backend_report()) == set(backend_names())
+    assert backend_report()["eager"] == []
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Padding(torch.ones(1, 4, dtype=torch.bool)),
+        BlockDiagonal((2, 2)),
+        BlockDiagonal((3,), (1, 2)),
+        PrefixTree(2, (2,)),
+    ],
+)
+def test_masks_refuse_other_lengths(mask):
+    with pytest.raises(ConfigError, match="mask does not fit the tensors"):
+        mask.materialize(3, 3)
+
+
+def test_padding_must_be_bool():
+    with pytest.raises(ConfigError, match="Padding mask does not fit"):
+        Padding(torch.ones(1, 3)).materialize(3, 3)
