@@ -13,16 +13,24 @@ from facemllm.cli.options import Crop, Model, load_model
 def evaluate(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.", metavar="NAME")],
     root: Annotated[str, typer.Option("--root", help="Folder with the dataset's own files.", metavar="DIR")],
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the report and the answers.", metavar="DIR")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Folder for the report and the answers.", metavar="DIR")
+    ],
     model: Model = "facemllm-tiny",
     split: Annotated[str, typer.Option(help="A split of the dataset, or all.")] = "all",
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="Only this task; repeats. Default: all with labels.")
+        list[str] | None,
+        typer.Option("--task", "-t", help="Only this task; repeats. Default: all with labels."),
     ] = None,
     no_sensitive: Annotated[
-        bool, typer.Option("--no-sensitive", help="Leave out perceived gender and ethnicity unless named by --task.")
+        bool,
+        typer.Option(
+            "--no-sensitive", help="Leave out perceived gender and ethnicity unless named by --task."
+        ),
     ] = False,
-    heads: Annotated[bool, typer.Option("--heads", help="Also measure the model's heads named as tasks.")] = False,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Also measure the model's heads named as tasks.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many faces, drawn by hash.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures asked about together.")] = 32,
     crop: Crop = None,

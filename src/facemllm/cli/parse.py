@@ -19,7 +19,9 @@ def parse(
 ) -> None:
     """Read answers as JSON lines {"task", "options", "text"} and write {"outcome", "label"} for each."""
     if file != "-" and not Path(file).is_file():
-        raise FaceMLLMError("cannot read answers", given=file, expected="a file of JSON lines, or -", do="check the path")
+        raise FaceMLLMError(
+            "cannot read answers", given=file, expected="a file of JSON lines, or -", do="check the path"
+        )
     # Bytes, because lines end at line feeds only and text is UTF-8 whatever the terminal's language.
     with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -34,18 +36,23 @@ def _read(line: bytes, number: int) -> dict[str, Any]:
         item = json.loads(line)
     except ValueError:
         item = None
-    if not isinstance(item, dict) or not isinstance(item.get("task"), str) or not _is_text(item.get("text")):
+    if not isinstance(item, dict) or not isinstance(item.get("task"), str) or not _has_text(item):
         raise FaceMLLMError(
             f"line {number} is not an answer", given=line[:200].decode(errors="replace").strip(), expected=_EXPECTED,
             do="correct the line",
         )  # fmt: skip
     options = item.get("options")
-    if options is not None and not (isinstance(options, list) and all(isinstance(option, str) for option in options)):
+    if options is not None and not (
+        isinstance(options, list) and all(isinstance(option, str) for option in options)
+    ):
         raise FaceMLLMError(
-            f"options in line {number} are not texts", given=options, expected='["happy", "sad"] or null', do="correct the line"
+            f"options in line {number} are not texts",
+            given=options,
+            expected='["happy", "sad"] or null',
+            do="correct the line",
         )
     return parse_answer(item["task"], item["text"] or "", options).to_dict()
 
 
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+def _has_text(item: dict[str, Any]) -> bool:
+    return "text" in item and (item["text"] is None or isinstance(item["text"], str))

@@ -16,7 +16,9 @@ from facemllm.core.errors import DatasetError
 def questions(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.", metavar="NAME")],
     root: Annotated[str, typer.Option("--root", help="Folder with the dataset's own files.", metavar="DIR")],
-    out: Annotated[str, typer.Option("--out", "-o", help="File to write, one question a line.", metavar="FILE.jsonl")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="File to write, one question a line.", metavar="FILE.jsonl")
+    ],
     split: Annotated[str, typer.Option(help="A split of the dataset, or all.")] = "all",
     task: Annotated[
         list[str] | None,
@@ -32,7 +34,10 @@ def questions(
 
     if phrasings not in ("train", "held-out", "all"):
         raise DatasetError(
-            "cannot choose phrasings", given=repr(phrasings), expected="train, held-out or all", do="choose one of these"
+            "cannot choose phrasings",
+            given=repr(phrasings),
+            expected="train, held-out or all",
+            do="choose one of these",
         )
     read = read_dataset(dataset, root, split)
     path = Path(out)
@@ -47,4 +52,6 @@ def questions(
                 counts[qa.task] += 1
     for name, count in sorted(counts.items()):
         typer.echo(f"{name:12} {count}")
-    typer.echo(f"saved {path}: {counts.total()} questions about {len(read)} faces; {read.skipped.total} records skipped")
+    typer.echo(
+        f"saved {path}: {counts.total()} questions about {len(read)} faces; {read.skipped.total} records skipped"
+    )

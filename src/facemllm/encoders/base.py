@@ -52,9 +52,10 @@ def measure(encoder: VisionEncoder) -> tuple[int, int]:
         blank = torch.zeros(1, 3, side, side, device=parameter.device, dtype=parameter.dtype)
         tokens = encoder.eval()(blank)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             "the encoder cannot take pictures of this size",
-            given=f"image_size={side} ({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})",
+            given=f"image_size={side} ({reason})",
             expected="a size its architecture allows, mostly a multiple of the patch size or of 32",
             do="change image_size, or leave it out for the architecture's own",
         ) from None

@@ -47,13 +47,20 @@ class RegionGuidedEncoder(VisionEncoder):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.base = create_encoder(**base, **options) if isinstance(base, Mapping) else create_encoder(base, **options)
+        self.base = (
+            create_encoder(**base, **options)
+            if isinstance(base, Mapping)
+            else create_encoder(base, **options)
+        )
         self.regions, self.scale = tuple(regions), scale
         self.grid_size = math.isqrt(self.base.num_tokens)
         unknown = [name for name in self.regions if name not in REGIONS]
         if unknown or len(set(self.regions)) != len(self.regions) or not self.regions:
             raise ConfigError(
-                "cannot guide by these regions", given=list(self.regions), expected=f"some of {', '.join(REGIONS)}, each once", do="correct the list"
+                "cannot guide by these regions",
+                given=list(self.regions),
+                expected=f"some of {', '.join(REGIONS)}, each once",
+                do="correct the list",
             )
         if self.grid_size**2 != self.base.num_tokens:
             raise ConfigError(
@@ -66,19 +73,27 @@ class RegionGuidedEncoder(VisionEncoder):
         self.mean, self.std = self.base.mean, self.base.std
         self.num_tokens = self.base.num_tokens + len(self.regions)
         self.names = nn.Parameter(torch.randn(len(self.regions), self.embed_dim) * 0.02)
-        self.spec = {"name": "region-guided", "base": dict(self.base.spec), "regions": list(self.regions), "scale": scale}
+        self.spec = {
+            "name": "region-guided",
+            "base": dict(self.base.spec),
+            "regions": list(self.regions),
+            "scale": scale,
+        }
 
     def forward(self, pixel_values: Tensor, landmarks: Tensor | None = None) -> Tensor:
         """Map pixel values [B, 3, S, S] to tokens [B, N + R, D].
 
         Args:
             pixel_values: Normalised crops.
-            landmarks: Five points of each face, in pixels of the crop [B, 5, 2]; None means that the crops are aligned.
+            landmarks: Five points of each face, in pixels of the crop [B, 5, 2]; None means that the crops
+                are aligned.
         """
         patches: Tensor = self.base(pixel_values)  # [B, N, D]
         if landmarks is None:
-            # Made here, not kept as a buffer: models may be built without memory and filled from a checkpoint.
-            points = torch.tensor(canonical_landmarks(1.0, self.scale), dtype=torch.float32, device=patches.device)
+            # Made here, not kept as a buffer: models may be built empty and filled from a checkpoint.
+            points = torch.tensor(
+                canonical_landmarks(1.0, self.scale), dtype=torch.float32, device=patches.device
+            )
             points = points.expand(len(patches), 5, 2)
         else:
             points = landmarks.to(patches.device, torch.float32) / self.image_size

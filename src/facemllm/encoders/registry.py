@@ -46,7 +46,10 @@ def create_encoder(name: str | nn.Module, **options: Any) -> VisionEncoder:
         signature.bind(*arguments, **options)
     except TypeError as error:
         raise ConfigError(
-            f"wrong options for encoder {name!r}", given=error, expected=f"{family}{signature}", do="correct the options"
+            f"wrong options for encoder {name!r}",
+            given=error,
+            expected=f"{family}{signature}",
+            do="correct the options",
         ) from None
     return factory(*arguments, **options)
 
@@ -60,6 +63,6 @@ def _check_instance(part: Any, options: dict[str, Any]) -> VisionEncoder:
             + (f" without {', '.join(missing)}" if missing else "")
             + (f" with options {sorted(options)}" if options else ""),
             expected=f"a module with {', '.join(_ATTRIBUTES)}, and no options",
-            do="derive it from facemllm.encoders.VisionEncoder; a timm or transformers model is best given by name",
+            do="derive it from facemllm.encoders.VisionEncoder; give a timm or transformers model by name",
         )
     return part  # type: ignore[return-value]

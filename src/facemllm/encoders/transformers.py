@@ -25,11 +25,11 @@ class TransformersEncoder(VisionEncoder):
 
     Args:
         source: Hub id or folder. Of a model with text and vision, the vision part is taken.
-        layer: Which of ``hidden_states`` to take (0 is the embeddings, -1 the last layer); None takes the final,
-            normalised state. The default, the last but one, is LLaVA-1.5's choice.
+        layer: Which of ``hidden_states`` to take (0 is the embeddings, -1 the last layer); None takes the
+            final, normalised state. The default, the last but one, is LLaVA-1.5's choice.
         select: "patch" drops class and register tokens, "full" keeps them in front.
         image_size: Side of the picture in pixels; another than the model's own interpolates its positions.
-        config: The vision part's configuration. If given, nothing is read or downloaded and weights are fresh.
+        config: The vision part's configuration. If given, nothing is read or downloaded; weights are fresh.
         mean: Of the channels; None takes the checkpoint's, or its family's.
         std: As for the mean.
         revision: Of the hub repository.
@@ -53,9 +53,19 @@ class TransformersEncoder(VisionEncoder):
     ) -> None:
         super().__init__()
         if select not in ("patch", "full"):
-            raise ConfigError("cannot select tokens", given=f"select={select!r}", expected="'patch' or 'full'", do="correct it")
-        if (source is None) == (config is None) and source is None:
-            raise ConfigError("cannot build the encoder", given="neither source nor config", expected="one of them", do="write hf/<hub id>")
+            raise ConfigError(
+                "cannot select tokens",
+                given=f"select={select!r}",
+                expected="'patch' or 'full'",
+                do="correct it",
+            )
+        if source is None and config is None:
+            raise ConfigError(
+                "cannot build the encoder",
+                given="neither source nor config",
+                expected="one of them",
+                do="write hf/<hub id>",
+            )
         self.layer, self.select = layer, select
         self.model = _load(source, revision) if config is None else _from_config(config)
         own = self.model.config
@@ -87,7 +97,9 @@ class TransformersEncoder(VisionEncoder):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Map pixel values [B, 3, S, S] to tokens [B, N, D]."""
         deep = self.layer is not None
-        output = self.model(pixel_values=pixel_values, output_hidden_states=deep, return_dict=True, **self._options)
+        output = self.model(
+            pixel_values=pixel_values, output_hidden_states=deep, return_dict=True, **self._options
+        )
         tokens = output.hidden_states[self.layer] if deep else output.last_hidden_state
         if tokens.ndim == 4:  # convolutional: [B, D, H, W]
             tokens = tokens.flatten(2).transpose(1, 2)
@@ -118,7 +130,7 @@ def _load(source: str | None, revision: str | None) -> nn.Module:
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             "cannot load a vision tower",
-            given=f"{source}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
+            given=f"{source}: {str(error).strip().partition(chr(10))[0] or type(error).__name__}",
             expected="a hub id or folder of a vision model of transformers, with safetensors weights",
             do="check the name, the revision and the connection (or HF_HUB_OFFLINE)",
         ) from None
@@ -126,7 +138,7 @@ def _load(source: str | None, revision: str | None) -> nn.Module:
     if missing:
         raise CheckpointError(
             "a checkpoint lacks weights of its vision tower",
-            given=f"{source} without {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} ({len(missing)} in all)",
+            given=f"{source} without {len(missing)} of them: {', '.join(missing[:4])}",
             expected="all weights",
             do="use a complete checkpoint",
         )
@@ -142,7 +154,10 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
         return AutoModel.from_config(AutoConfig.for_model(kind, **values))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            "cannot build a vision tower", given=f"model_type={kind!r}: {error}", expected="a vision configuration of transformers", do="correct it"
+            "cannot build a vision tower",
+            given=f"model_type={kind!r}: {error}",
+            expected="a vision configuration of transformers",
+            do="correct it",
         ) from None
 
 

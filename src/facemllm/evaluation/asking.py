@@ -56,7 +56,9 @@ class Interviewer:
         heads: Heads to ask beside the questions.
     """
 
-    def __init__(self, model: Askable, store: PredictionStore, *, crop: str | None, heads: Sequence[str]) -> None:
+    def __init__(
+        self, model: Askable, store: PredictionStore, *, crop: str | None, heads: Sequence[str]
+    ) -> None:
         self.model, self.store, self.heads = model, store, tuple(heads)
         self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
 
@@ -84,7 +86,9 @@ class Interviewer:
         try:
             images = list(pictures.values())
             answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
-            heads = {name: self._call(getattr(self.model, "predict"), images, head=name) for name in self.heads}
+            heads = {
+                name: self._call(self.model.predict, images, head=name) for name in self.heads
+            }
         except ImageError as error:
             if len(pictures) == 1:
                 self._failed(next(iter(pictures)), error)
@@ -101,7 +105,9 @@ class Interviewer:
     def _call(self, method: Any, *args: Any, **options: Any) -> Any:
         parameters = inspect.signature(method).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        return method(*args, **options, **{k: v for k, v in self.options.items() if takes_any or k in parameters})
+        return method(
+            *args, **options, **{k: v for k, v in self.options.items() if takes_any or k in parameters}
+        )
 
     def _failed(self, sample: str, error: ImageError) -> None:
         self.store.add(sample, Said(answers={}, heads={}, face=None, error=f"{error.what}: {error.given}"))

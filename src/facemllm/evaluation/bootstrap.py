@@ -53,7 +53,9 @@ def mean_recall_of(sums: Array) -> Array:
     return np.asarray(np.nanmean(recall, axis=-1))
 
 
-def interval(sums: Array, clusters: Sequence[Any], finish: Callable[[Array], Array] = mean_of) -> Interval | None:
+def interval(
+    sums: Array, clusters: Sequence[Any], finish: Callable[[Array], Array] = mean_of
+) -> Interval | None:
     """Return the percentile interval of a statistic.
 
     Args:

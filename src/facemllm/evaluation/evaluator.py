@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
@@ -71,7 +70,10 @@ def evaluate(
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ConfigError(
-            "cannot evaluate", given=f"batch_size={batch_size}, limit={limit}", expected="positive numbers", do="correct them"
+            "cannot evaluate",
+            given=f"batch_size={batch_size}, limit={limit}",
+            expected="positive numbers",
+            do="correct them",
         )
     samples, name, skipped = _samples(dataset, root, split)
     samples = _limited(samples, limit)
@@ -111,7 +113,8 @@ def evaluate(
             "no_face": Counter(one["face"] for one in said)[False],
             "tasks": results,
             "config": {
-                "model": model_name or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
+                "model": model_name
+                or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
                 "model_fingerprint": mark,
                 "dataset": name,
                 "root": None if root is None else str(root),
@@ -122,7 +125,9 @@ def evaluate(
                 "crop": crop,
                 "with_heads": with_heads,
                 "questions": {
-                    task.name: [q.text for q in task.questions] for task in chosen if task.name != "attributes"
+                    task.name: [q.text for q in task.questions]
+                    for task in chosen
+                    if task.name != "attributes"
                 },
                 "parser_version": PARSER_VERSION,
             },
@@ -139,7 +144,10 @@ def _samples(
     if isinstance(dataset, str):
         if root is None:
             raise ConfigError(
-                "cannot read the dataset", given=f"{dataset!r} without root", expected="its folder", do="pass root=..."
+                "cannot read the dataset",
+                given=f"{dataset!r} without root",
+                expected="its folder",
+                do="pass root=...",
             )
         read = read_dataset(dataset, root, split)
         return list(read), dataset, read.skipped.total
@@ -155,7 +163,10 @@ def _samples(
     repeated = [sample for sample, count in Counter(sample.id for sample in samples).items() if count > 1]
     if repeated:
         raise DatasetError(
-            "samples are not distinct", given=f"id {repeated[0]!r} more than once", expected="unique ids", do="number them"
+            "samples are not distinct",
+            given=f"id {repeated[0]!r} more than once",
+            expected="unique ids",
+            do="number them",
         )
     return samples, names[0], 0
 
@@ -164,16 +175,26 @@ def _limited(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     """Draw by hash of the id: the first of a dataset that is sorted by class would be of one class."""
     if limit is None or limit >= len(samples):
         return samples
-    drawn = {sample.id for sample in sorted(samples, key=lambda s: hashlib.sha1(s.id.encode()).digest())[:limit]}
+    drawn = {
+        sample.id for sample in sorted(samples, key=lambda s: hashlib.sha1(s.id.encode()).digest())[:limit]
+    }
     return [sample for sample in samples if sample.id in drawn]
 
 
 def _ask_all(
-    interviewer: Interviewer, samples: Sequence[FaceSample], tasks: Sequence[EvalTask], batch_size: int, progress: bool
+    interviewer: Interviewer,
+    samples: Sequence[FaceSample],
+    tasks: Sequence[EvalTask],
+    batch_size: int,
+    progress: bool,
 ) -> int:
     """Ask what is not known yet and return about how many pictures."""
     wanted = {sample.id: [q.text for _, q in _questions(sample, tasks)] for sample in samples}
-    todo = [sample for sample in samples if wanted[sample.id] and interviewer.missing(sample.id, wanted[sample.id])]
+    todo = [
+        sample
+        for sample in samples
+        if wanted[sample.id] and interviewer.missing(sample.id, wanted[sample.id])
+    ]
     for batch in _track(_batches(todo, batch_size), -(-len(todo) // batch_size), progress):
         questions = dict.fromkeys(text for sample in batch for text in wanted[sample.id])
         interviewer.ask({sample.id: sample.image for sample in batch}, list(questions))
@@ -187,7 +208,9 @@ def _questions(sample: FaceSample, tasks: Sequence[EvalTask]) -> Iterator[tuple[
                 yield task, question
 
 
-def _records(store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]) -> Iterator[Record]:
+def _records(
+    store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]
+) -> Iterator[Record]:
     for sample in samples:
         said = store.get(sample.id)
         for task, question in _questions(sample, tasks):
@@ -236,7 +259,9 @@ def _batches(samples: Sequence[FaceSample], size: int) -> Iterator[Sequence[Face
         yield samples[start : start + size]
 
 
-def _track(batches: Iterator[Sequence[FaceSample]], total: int, progress: bool) -> Iterable[Sequence[FaceSample]]:
+def _track(
+    batches: Iterator[Sequence[FaceSample]], total: int, progress: bool
+) -> Iterable[Sequence[FaceSample]]:
     if not progress or not total:
         return batches
     from rich.console import Console

@@ -24,4 +24,6 @@ def need(module: str, needed_for: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError:
         package = module.partition(".")[0]
-        raise MissingExtraError(_INSTALLED_AS.get(package, package), extra="eval", needed_for=needed_for) from None
+        raise MissingExtraError(
+            _INSTALLED_AS.get(package, package), extra="eval", needed_for=needed_for
+        ) from None

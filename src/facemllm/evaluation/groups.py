@@ -22,7 +22,11 @@ CROSSED = ("age_bin", "ethnicity", "gender")
 
 
 def group_table(
-    scores: Array, groups: Sequence[Mapping[str, str]], clusters: Sequence[Any], *, lower_is_better: bool = False
+    scores: Array,
+    groups: Sequence[Mapping[str, str]],
+    clusters: Sequence[Any],
+    *,
+    lower_is_better: bool = False,
 ) -> dict[str, Any]:
     """Return, by group column and by pairs of columns, the mean score of every group and the gap.
 
@@ -55,7 +59,9 @@ def group_table(
     return table
 
 
-def _column(scores: Array, names: Sequence[str], clusters: Sequence[Any], lower_is_better: bool) -> dict[str, Any]:
+def _column(
+    scores: Array, names: Sequence[str], clusters: Sequence[Any], lower_is_better: bool
+) -> dict[str, Any]:
     fairlearn = need("fairlearn.metrics", "results by group")
     frame = fairlearn.MetricFrame(
         metrics={"n": fairlearn.count, "value": fairlearn.mean_prediction},
@@ -79,10 +85,15 @@ def _column(scores: Array, names: Sequence[str], clusters: Sequence[Any], lower_
         }
         if found:
             bounds[name] = found
-    return {"groups": cells, "gap": _gap({name: cells[name]["value"] for name in bounds}, bounds, lower_is_better)}
+    return {
+        "groups": cells,
+        "gap": _gap({name: cells[name]["value"] for name in bounds}, bounds, lower_is_better),
+    }
 
 
-def _gap(values: Mapping[str, float], bounds: Mapping[str, Interval], lower_is_better: bool) -> dict[str, Any] | None:
+def _gap(
+    values: Mapping[str, float], bounds: Mapping[str, Interval], lower_is_better: bool
+) -> dict[str, Any] | None:
     if len(values) < 2:
         return None
     stats = need("scipy.stats", "intervals")

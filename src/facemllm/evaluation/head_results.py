@@ -32,5 +32,8 @@ def head_value(task: EvalTask, question: Question, result: Any) -> Any:
 def _pose(result: Any) -> dict[str, float] | None:
     if not isinstance(result, Mapping):
         return None
-    angles = {axis: next((float(result[k]) for k in keys if k in result), None) for axis, keys in _ANGLE_KEYS.items()}
+    angles = {
+        axis: next((float(result[k]) for k in keys if k in result), None)
+        for axis, keys in _ANGLE_KEYS.items()
+    }
     return {axis: angle for axis, angle in angles.items() if angle is not None} or None

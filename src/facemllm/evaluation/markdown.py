@@ -7,7 +7,15 @@ from typing import Any
 
 from facemllm.evaluation.groups import SMALLEST
 
-_SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "within_one_bin", "cs5", "bin_accuracy", "accuracy_all")
+_SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "within_one_bin",
+    "cs5",
+    "bin_accuracy",
+    "accuracy_all",
+)
 _HEADLINE = ("accuracy", "balanced_accuracy", "mae", "mae_pan", "mae_tilt", "within_one_bin", "cs5")
 _OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
 
@@ -21,7 +29,10 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
         f"{summary['samples']} faces; {summary['unreadable']['n']} pictures could not be read; in {summary['no_face']} the "
         "model found no face and took the whole picture. Metrics are over the answers that could be read, with 95 % "
         "bootstrap intervals; years and degrees are mean absolute errors, everything else is in per cent.",
-        _table(("task", *_OUTCOMES), ([name, *(task[key] for key in _OUTCOMES)] for name, task in summary["tasks"].items())),
+        _table(
+            ("task", *_OUTCOMES),
+            ([name, *(task[key] for key in _OUTCOMES)] for name, task in summary["tasks"].items()),
+        ),
         _headlines(summary["tasks"]),
     ]
     for name, task in summary["tasks"].items():
@@ -46,7 +57,9 @@ def _cell(task: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     bounds = task.get("intervals", {}).get(key)
-    return _number(key, value) + (f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else "")
+    return _number(key, value) + (
+        f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else ""
+    )
 
 
 def _number(key: str, value: float) -> str:
@@ -64,7 +77,10 @@ def _task(name: str, task: Mapping[str, Any]) -> Iterable[str]:
         yield _table(("attribute", "n", "accuracy", "balanced accuracy"), rows)
     if "confusion" in task:
         yield "Rows: label; columns: answer."
-        yield _table(("", *task["labels"]), ([label, *row] for label, row in zip(task["labels"], task["confusion"], strict=False)))
+        yield _table(
+            ("", *task["labels"]),
+            ([label, *row] for label, row in zip(task["labels"], task["confusion"], strict=False)),
+        )
     by_group = task.get("by_group")
     if by_group and by_group["columns"]:
         yield f"### {name}: {by_group['metric']} by group, as the dataset perceives people"
@@ -78,7 +94,13 @@ def _groups(column: str, metric: str, found: Mapping[str, Any]) -> str:
         if cell.get("suppressed"):
             rows.append([group, cell["n"], f"(fewer than {SMALLEST})"])
         else:
-            rows.append([group, cell["n"], _cell({metric: cell["value"], "intervals": {metric: cell["interval"]}}, metric)])
+            rows.append(
+                [
+                    group,
+                    cell["n"],
+                    _cell({metric: cell["value"], "intervals": {metric: cell["interval"]}}, metric),
+                ]
+            )
     table = _table((column, "n", metric), rows)
     gap = found["gap"]
     if gap is None:
@@ -92,7 +114,10 @@ def _groups(column: str, metric: str, found: Mapping[str, Any]) -> str:
 
 
 def _versions(summary: Mapping[str, Any]) -> str:
-    rows = [["parser", summary["config"]["parser_version"]], *([k, v] for k, v in summary["versions"].items())]
+    rows = [
+        ["parser", summary["config"]["parser_version"]],
+        *([k, v] for k, v in summary["versions"].items()),
+    ]
     return "## Versions\n\n" + _table(("what", "version"), rows)
 
 

@@ -107,7 +107,9 @@ def pose_metrics(
         right, said = [truth[i][axis] for i in stated], [predicted[i][axis] for i in stated]
         result[f"n_{axis}"] = len(stated)
         result[f"mae_{axis}"] = _round(sklearn.mean_absolute_error(right, said)) if stated else None
-        bounds[f"mae_{axis}"] = mean_interval(np.abs(np.subtract(said, right, dtype=float)), [clusters[i] for i in stated])
+        bounds[f"mae_{axis}"] = mean_interval(
+            np.abs(np.subtract(said, right, dtype=float)), [clusters[i] for i in stated]
+        )
     known = [result[f"mae_{axis}"] for axis in ("pan", "tilt") if result[f"mae_{axis}"] is not None]
     return result | {"mae": _round(np.mean(known)) if known else None, "intervals": _intervals(**bounds)}
 
@@ -127,8 +129,12 @@ def attribute_metrics(
     order = sorted(set(names))
     for name in order:
         own = [i for i, other in enumerate(names) if other == name]
-        full = class_metrics(*([values[i] for i in own] for values in (truth, predicted, clusters)), ["yes", "no"])
-        each[name] = {"n": len(own)} | {key: full[key] for key in ("accuracy", "balanced_accuracy", "intervals")}
+        full = class_metrics(
+            *([values[i] for i in own] for values in (truth, predicted, clusters)), ["yes", "no"]
+        )
+        each[name] = {"n": len(own)} | {
+            key: full[key] for key in ("accuracy", "balanced_accuracy", "intervals")
+        }
     hits = _hits(truth, predicted)
     member = np.array([[name == other for other in order] for name in names], dtype=float)
     by_name = interval(np.hstack([member * hits[:, None], member]), clusters, mean_recall_of)

@@ -36,7 +36,11 @@ def draw_all(report: Report, folder: Path) -> list[str]:
             drawn.append(_save(_scatter("age", "years", pairs), plots, "age_scatter.png"))
         if name == "pose":
             for axis in ("pan", "tilt"):
-                drawn.append(_save(_scatter(axis, "degrees", _angles(records, axis)), plots, f"pose_{axis}_scatter.png"))
+                drawn.append(
+                    _save(
+                        _scatter(axis, "degrees", _angles(records, axis)), plots, f"pose_{axis}_scatter.png"
+                    )
+                )
         for column, found in task.get("by_group", {}).get("columns", {}).items():
             shown = {group: cell for group, cell in found["groups"].items() if "value" in cell}
             if " x " not in column and 1 < len(shown) <= _MOST_BARS:

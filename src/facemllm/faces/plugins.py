@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,24 @@ class YuNet:
         try:
             import cv2
         except ImportError:
-            raise MissingExtraError("opencv-python-headless", extra="detect", needed_for="the detector yunet") from None
+            raise MissingExtraError(
+                "opencv-python-headless", extra="detect", needed_for="the detector yunet"
+            ) from None
         if model_path is None:
             from huggingface_hub import hf_hub_download
 
             model_path = hf_hub_download(_YUNET_REPO, _YUNET_FILE)
-        if not os.path.isfile(model_path):
+        if not Path(model_path).is_file():
             raise FaceMLLMError(
-                "cannot read a face detector", given=model_path, expected=f"{_YUNET_FILE} of {_YUNET_REPO}", do="check the path"
+                "cannot read a face detector",
+                given=model_path,
+                expected=f"{_YUNET_FILE} of {_YUNET_REPO}",
+                do="check the path",
             )
         self.max_side, self.min_score = max_side, min_score
-        self._net: Any = cv2.FaceDetectorYN.create(os.fspath(model_path), "", (320, 320), min_score, nms_iou, 5000)
+        self._net: Any = cv2.FaceDetectorYN.create(
+            os.fspath(model_path), "", (320, 320), min_score, nms_iou, 5000
+        )
         self._lock = threading.Lock()  # the network keeps its input size as state
 
     def __call__(self, image: Image.Image, *, min_score: float | None = None) -> list[Face]:
@@ -89,7 +97,9 @@ class InsightFace:
         try:
             from insightface.app import FaceAnalysis
         except ImportError:
-            raise MissingExtraError("insightface", extra="detect", needed_for="the detector insightface") from None
+            raise MissingExtraError(
+                "insightface", extra="detect", needed_for="the detector insightface"
+            ) from None
         self.min_score = min_score
         self._app: Any = FaceAnalysis(name=pack, allowed_modules=["detection"])
         # A low threshold here, so that a call may ask for a lower one than the default.
@@ -102,4 +112,6 @@ class InsightFace:
         found = [face for face in found if face.det_score >= threshold]
         boxes = np.array([face.bbox for face in found], dtype=np.float64).reshape(-1, 4)
         scores = np.array([face.det_score for face in found], dtype=np.float64)
-        return faces_from_arrays(boxes, scores, np.array([face.kps for face in found], dtype=np.float64).reshape(-1, 5, 2))
+        return faces_from_arrays(
+            boxes, scores, np.array([face.kps for face in found], dtype=np.float64).reshape(-1, 5, 2)
+        )

@@ -7,6 +7,7 @@ it is read.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
             **({"dtype": dtype} if dtype is not None else {}),
             **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
         raise _unreadable(source, error) from error
     if report["missing_keys"] or report["mismatched_keys"]:  # transformers would go on with random weights
         raise CheckpointError(

@@ -79,6 +79,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
             language_model = AutoModelForCausalLM.from_config(config.text_config)
             if config.lora:
                 language_model, _ = apply_lora(language_model, config.lora)
+        _name_tied_weights(language_model)
         self.language_model = language_model
         width = language_model.get_input_embeddings().embedding_dim
         if connector is None:
@@ -291,6 +292,18 @@ def _merge(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
             do="make both with the model's own processor",
         )
     return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.dtype))
+
+
+def _name_tied_weights(language_model: nn.Module) -> None:
+    """Tell transformers where tied weights are inside peft's wrapper.
+
+    The wrapper answers for the model within by the inner names, which do not exist under the wrapper's own.
+    """
+    if hasattr(language_model, "peft_config"):
+        inner = language_model.get_base_model()
+        tied = getattr(inner, "all_tied_weights_keys", None) or {}
+        prefix = next(name for name, module in language_model.named_modules() if module is inner)
+        language_model.all_tied_weights_keys = {f"{prefix}.{k}": f"{prefix}.{v}" for k, v in tied.items()}
 
 
 def _without(spec: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def region_boxes(landmarks: Tensor, regions: Sequence[str] = tuple(REGIONS)) -> 
     Example:
         >>> points = torch.tensor([[[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]])
         >>> [round(v, 2) for v in region_boxes(points, ["eyes"])[0, 0].tolist()]
-        [0.21, 0.31, 0.79, 0.49]
+        [0.22, 0.31, 0.78, 0.49]
     """
     unknown = [name for name in regions if name not in REGIONS]
     if unknown or landmarks.shape[-2:] != (5, 2) or landmarks.ndim != 3:

@@ -89,7 +89,7 @@ def similarity_transform(source: Any, target: Any) -> Points:
     """
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    p, q = ((points - mean) @ np.array([1, 1j]) for points, mean in ((source, source_mean), (target, target_mean)))
+    p, q = (source - source_mean) @ [1, 1j], (target - target_mean) @ [1, 1j]
     spread = float(np.vdot(p, p).real)
     if spread < 1e-9:
         raise ImageError(

@@ -81,11 +81,17 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
     if task not in TASKS:
         raise FaceMLLMError(
-            f"cannot read answers of the task {task!r}", given=repr(task), expected=f"one of {', '.join(TASKS)}", do="correct it"
+            f"cannot read answers of the task {task!r}",
+            given=repr(task),
+            expected=f"one of {', '.join(TASKS)}",
+            do="correct it",
         )
     if task == "choice" and not options:
         raise FaceMLLMError(
-            "cannot read a choice", given="no options", expected="the options that were shown", do='pass options=["...", "..."]'
+            "cannot read a choice",
+            given="no options",
+            expected="the options that were shown",
+            do='pass options=["...", "..."]',
         )
     return tuple(options) if options else None
 

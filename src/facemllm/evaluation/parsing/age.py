@@ -42,7 +42,10 @@ class _Years:
 def read_age(reading: Reading) -> Parsed:
     """Read an age in years."""
     found = _ranges(reading.words, _find(reading.words)) + _stages(reading.words)
-    plain = [Mention(years, years.first, years.end, years.strength) for years in sorted(found, key=lambda y: y.first)]
+    plain = [
+        Mention(years, years.first, years.end, years.strength)
+        for years in sorted(found, key=lambda y: y.first)
+    ]
     live = corrected(reading.words, [m for m in in_context(reading.words, plain) if not m.negated])
     if not live:
         return reading.nothing()
@@ -75,7 +78,9 @@ def read_range(text: str) -> tuple[float, float] | None:
     if len(found) != 1:
         return None
     years = found[0]
-    if years.low == years.high and (text.strip().endswith("+") or _bound(reading.words, years.first)[0] == "above"):
+    if years.low == years.high and (
+        text.strip().endswith("+") or _bound(reading.words, years.first)[0] == "above"
+    ):
         return years.low, float(MAX_AGE)
     if years.low == years.high and _bound(reading.words, years.first)[0] == "below":
         return 0.0, years.high
@@ -139,7 +144,9 @@ def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
             start = first - length
             hit = phrases("age", name).at(text, start) if start >= 0 else None
             if hit is not None and hit.end == first:
-                inclusive = "least" in text[start:first] or "most" in text[start:first] or "to" in text[start:first]
+                inclusive = (
+                    "least" in text[start:first] or "most" in text[start:first] or "to" in text[start:first]
+                )
                 return name, 0.0 if inclusive else offset
     return "", 0.0
 
@@ -152,7 +159,9 @@ def _ranges(text: Sequence[str], found: list[_Years]) -> list[_Years]:
         link = tuple(text[last.end : years.first]) if last else ()
         if last and _is_range(text, last, years, link):
             high = years.high
-            joined[-1] = _Years(last.low, high, last.first, years.end, max(last.strength, years.strength), years.decade)
+            joined[-1] = _Years(
+                last.low, high, last.first, years.end, max(last.strength, years.strength), years.decade
+            )
         else:
             joined.append(years)
     return joined
@@ -161,7 +170,9 @@ def _ranges(text: Sequence[str], found: list[_Years]) -> list[_Years]:
 def _is_range(text: Sequence[str], last: _Years, years: _Years, link: tuple[str, ...]) -> bool:
     if years.low < last.low:
         return False
-    core = tuple(word for word in link if word not in ("her", "his", "their", "the", "s", "years", "year", "old"))
+    core = tuple(
+        word for word in link if word not in ("her", "his", "their", "the", "s", "years", "year", "old")
+    )
     if core in (("-",), ("to",), ("through",), ("until",), ("and", "up", "to")):
         return True
     if core == ("and",):
@@ -189,4 +200,3 @@ def _stage_years() -> dict[str, tuple[float, float]]:
 def _alone(text: Sequence[str], number: Number) -> bool:
     fill = filler() | {".", ","}
     return all(word in fill for index, word in enumerate(text) if not number.first <= index < number.end)
-

@@ -13,10 +13,10 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_INTRODUCED = frozenset("option answer choice letter is ( :".split())
+_INTRODUCED = frozenset(["option", "answer", "choice", "letter", "is", "(", ":"])
 _UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ","))
 _LISTING = frozenset(("and", "or", "either", "both", "/"))
-_SET_OFF = frozenset(") . : ]".split())
+_SET_OFF = frozenset([")", ".", ":", "]"])
 
 
 def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
@@ -29,7 +29,7 @@ def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
     text = _read_text(reading, options)
     if len(letters) != 1:
         return Parsed("ambiguous") if letters and text.outcome == "unparsed" else text
-    (index, span), = letters.items()
+    ((index, span),) = letters.items()
     if text.outcome == "answer" and text.label != options[index]:
         return Parsed("ambiguous", span=span)
     return Parsed("answer", options[index], span)
@@ -48,10 +48,25 @@ def _read_letters(reading: Reading, count: int) -> dict[int, tuple[int, int] | N
         before = text[index - 1] if index else ""
         alone = listed or solid == [index]
         capital = _is_capital(reading, index)
-        set_off = (after in _SET_OFF and (before not in ("a", "an", "the", "with"))) or (after == "," and capital)
+        set_off = (after in _SET_OFF and (before not in ("a", "an", "the", "with"))) or (
+            after == "," and capital
+        )
         opens = index == solid[0] and after in ("-", "\n") and capital
-        introduced = before in _INTRODUCED and (word != "a" or after in ("", ".", ")", ":", ",", "\n") or capital)
-        article = word in ("a", "i") and after not in ("", ".", ")", ":", ",", "]", "\n", "-", "because", "since")
+        introduced = before in _INTRODUCED and (
+            word != "a" or after in ("", ".", ")", ":", ",", "\n") or capital
+        )
+        article = word in ("a", "i") and after not in (
+            "",
+            ".",
+            ")",
+            ":",
+            ",",
+            "]",
+            "\n",
+            "-",
+            "because",
+            "since",
+        )
         if alone or ((set_off or opens or introduced) and not article):
             found.setdefault(_LETTERS.index(word), reading.span(index, index + 1))
     return found

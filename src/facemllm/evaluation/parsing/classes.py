@@ -8,9 +8,9 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
-_SUBJECTS = frozenset("he she they it there person man woman individual subject face i you".split())
-_STATES = frozenset("is are has have wears does do appears seems looks can was see".split())
-_DENIALS = frozenset("not no without never nothing neither".split())
+_SUBJECTS = frozenset(["he", "she", "they", "it", "there", "person", "man", "woman", "individual", "subject", "face", "i", "you"])
+_STATES = frozenset(["is", "are", "has", "have", "wears", "does", "do", "appears", "seems", "looks", "can", "was", "see"])
+_DENIALS = frozenset(["not", "no", "without", "never", "nothing", "neither"])
 
 
 def read_class(reading: Reading, task: str) -> Parsed:
@@ -24,9 +24,15 @@ def read_yes_no(reading: Reading) -> Parsed:
     "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
     """
     said = [
-        (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(reading.words) if hit.value is not None
+        (hit.value[0], hit.first, hit.end)
+        for hit in vocabulary("yes_no").find(reading.words)
+        if hit.value is not None
     ]
-    leading = [item for item in said if all(word in CLAUSE_BREAKS or word in _LEAD for word in reading.words[: item[1]])]
+    leading = [
+        item
+        for item in said
+        if all(word in CLAUSE_BREAKS or word in _LEAD for word in reading.words[: item[1]])
+    ]
     if leading:
         label, first, end = leading[0]
         rest = reading.words[end:]
@@ -49,7 +55,9 @@ def read_yes_no(reading: Reading) -> Parsed:
     return reading.nothing()
 
 
-_LEAD = words("context", "hedges") | frozenset("well so the answer is a my it that be would probably likely most".split())
+_LEAD = words("context", "hedges") | frozenset(
+    ["well", "so", "the", "answer", "is", "a", "my", "it", "that", "be", "would", "probably", "likely", "most"]
+)
 
 
 def _read_statement(reading: Reading) -> Parsed | None:

@@ -92,7 +92,11 @@ def _parts(text: Sequence[str]) -> list[_Part]:
             part.sign *= -sign if owned else sign
             part.tokens.append(index)
         elif axis_named := _axis(word):
-            if part.axis is not None and part.axis != axis_named and (part.degrees is not None or part.direction):
+            if (
+                part.axis is not None
+                and part.axis != axis_named
+                and (part.degrees is not None or part.direction)
+            ):
                 part = fresh()
             part.axis = axis_named
             part.tokens.append(index)
@@ -133,7 +137,9 @@ def _midpoints(text: Sequence[str]) -> list[Number]:
         link = tuple(text[last.end : number.first]) if last else ()
         if last and link in (("-",), ("to",)) and not number.decade:
             joined[-1] = Number((last.value + number.value) / 2, last.first, number.end)
-        elif not number.decade and not (number.word and text[number.end : number.end + 1] in (("of",), ("person",))):
+        elif not number.decade and not (
+            number.word and text[number.end : number.end + 1] in (("of",), ("person",))
+        ):
             joined.append(number)
     return joined
 
@@ -163,5 +169,3 @@ def _frontal() -> Lexicon[bool]:
 @cache
 def _angles() -> Lexicon[float]:
     return Lexicon({phrase: float(angle) for phrase, angle in synonyms()["pose"]["angles"].items()})
-
-

@@ -1,0 +1,92 @@
+"""The whole path on real pixels: phases, stages, what moved, resume."""
+
+import json
+
+import pytest
+import yaml
+
+from facemllm.core.errors import TrainingError
+from facemllm.model import AutoFaceMLLM
+from facemllm.training import ThreeStageRecipe, Trainer
+
+SMALL = (
+    "encoder.pretrained=false",
+    "encoder_phase={steps: 2, batch_size: 4, data: [{dataset: utkface, split: all}]}",
+    "language_phase={steps: 3, batch_size: 8, texts: 200, hidden_size: 32, layers: 1, heads: 2, vocab_size: 700}",
+    *(f"stages.{i}.steps={2 + i}" for i in range(3)),
+    *(f"stages.{i}.batch_size=4" for i in range(3)),
+    *(f"stages.{i}.data=[{{dataset: utkface, split: all}}]" for i in range(3)),
+)
+
+
+@pytest.fixture
+def recipe():
+    return ThreeStageRecipe.load("tiny", SMALL)
+
+
+def run(recipe, root, out, **options):
+    return Trainer(None, recipe, output_dir=out, data_root=root, progress=False).fit(**options)
+
+
+def moved(folder):
+    return set(yaml.safe_load((folder / "movement.yaml").read_text())["moved"])
+
+
+def test_each_stage_trains_what_it_says_and_nothing_else(recipe, faces_root, portrait, tmp_path):
+    model = run(recipe, faces_root, tmp_path / "run")
+    stages = tmp_path / "run" / "stages"
+    assert {name.split(".")[0] for name in moved(stages / "1-alignment")} == {"connector"}
+    assert {name.split(".")[0] for name in moved(stages / "3-face-tasks")} == {"connector", "language_model"}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {line["phase"] for line in lines} == {"language", "encoder", "alignment", "basic-vqa", "face-tasks"}
+    saved = AutoFaceMLLM.from_pretrained(tmp_path / "run" / "model")
+    assert saved.ask(portrait, "How old is this person?").text == model.ask(portrait, "How old is this person?").text
+    assert set(saved.heads) == {"expression", "age", "gender", "ethnicity", "pose"}
+    assert saved.config.training_data[0]["dataset"] == "utkface"
+
+
+def test_a_stopped_run_goes_on_to_the_same_model(recipe, faces_root, tmp_path, monkeypatch):
+    import torch
+
+    from facemllm.training import loop
+
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 1)
+    whole = run(recipe, faces_root, tmp_path / "whole").state_dict()
+    calls = []
+    real = loop.save_checkpoint
+
+    def save_then_die(folder, **options):
+        real(folder, **options)
+        calls.append(folder)
+        if folder.parent.name == "3-face-tasks" and options["step"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, faces_root, tmp_path / "stopped")
+    monkeypatch.setattr(loop, "save_checkpoint", real)
+    resumed = run(recipe, faces_root, tmp_path / "stopped", resume=True).state_dict()
+    assert [name for name, tensor in whole.items() if not torch.equal(tensor, resumed[name])] == []
+
+
+def test_an_output_folder_is_not_overwritten(recipe, faces_root, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: other\n")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        run(recipe, faces_root, tmp_path)
+    with pytest.raises(TrainingError, match="another recipe"):
+        run(recipe, faces_root, tmp_path, resume=True)
+
+
+def test_without_data_it_says_so(recipe, tmp_path, monkeypatch):
+    monkeypatch.delenv("FACEMLLM_DATA", raising=False)
+    with pytest.raises(TrainingError, match="no data to train on"):
+        Trainer(None, recipe, output_dir=tmp_path, progress=False).fit()
+
+
+def test_a_stage_may_train_the_encoder(recipe, faces_root, tmp_path):
+    changed = ThreeStageRecipe.load(
+        "tiny", (*SMALL, "stages.2.train=[encoder, connector]", "stages.2.lr={encoder: 0.001, connector: 0.001}")
+    )
+    run(changed, faces_root, tmp_path / "run")
+    parts = {name.split(".")[0] for name in moved(tmp_path / "run" / "stages" / "3-face-tasks")}
+    assert parts == {"encoder", "connector"}
