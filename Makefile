@@ -27,8 +27,8 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet
 
-bench: $(STAMP) ## speed and memory against peers; prints ratios
-	$(BIN)/python -m benchmarks.many_questions
+bench: $(STAMP) ## speed and memory; prints ratios
+	$(BIN)/python -m benchmarks.ask_speed
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist

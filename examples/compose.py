@@ -1,9 +1,8 @@
 """Build face MLLMs from parts: every encoder with every connector, run once, saved, and loaded again.
 
-    python examples/compose.py
-
-Nothing is downloaded: the encoders have fresh weights and the language model is made from a few lines of text. With
-a network, name real ones: create_encoder("timm/vit_small_patch16_224", pretrained=True) and
+Run it with ``python examples/compose.py``. Nothing is downloaded: the encoders have fresh weights, and the
+language model is made from a few lines of text. With a network, name real ones:
+create_encoder("timm/vit_small_patch16_224", pretrained=True) and
 load_language_model("HuggingFaceTB/SmolLM2-135M-Instruct").
 """
 
@@ -11,6 +10,7 @@ import tempfile
 from importlib.resources import files
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from facemllm import AutoFaceMLLM, FaceMLLM, create_connector, create_encoder
 from facemllm.language import tiny_language_model
@@ -38,6 +38,7 @@ def logits(model: FaceMLLM) -> torch.Tensor:
 
 
 def main() -> None:
+    disable_progress_bar()
     for encoder_name, encoder_options in ENCODERS.items():
         for connector_name, connector_options in CONNECTORS.items():
             encoder = create_encoder(encoder_name, **encoder_options)
@@ -49,10 +50,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 model.save_pretrained(folder)
                 again = AutoFaceMLLM.from_pretrained(folder)
-            same = torch.equal(logits(model), logits(again))
+            loaded = "equal" if torch.equal(logits(model), logits(again)) else "DIFFERENT"
             print(
                 f"{encoder_name:26} {encoder.num_tokens:3} tokens -> {connector_name:9} -> "
-                f"{model.config.image_tokens:2} in the language model; loaded again: {'equal' if same else 'DIFFERENT'}"
+                f"{model.config.image_tokens:2} in the language model; loaded again: {loaded}"
             )
 
 

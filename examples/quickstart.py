@@ -1,6 +1,6 @@
 """Ask the built-in model about a portrait: a question, two questions at once, a choice, a description.
 
-    python examples/quickstart.py [photo.jpg]
+python examples/quickstart.py [photo.jpg]
 """
 
 import sys

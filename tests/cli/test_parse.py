@@ -33,7 +33,8 @@ def test_lines_in_lines_out(run):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "line 1 is not an answer"), ('{"task": "age"}', "line 1 is not an answer"), ("[]", "line 1 is not an answer"),
+    [("{", "line 1 is not an answer"), ('{"task": "age"}', "line 1 is not an answer"),
+     ("[]", "line 1 is not an answer"),
      ('{"task": "choice", "text": "A", "options": [1]}', "options in line 1 are not texts"),
      ('{"task": "mood", "text": "A"}', "cannot read answers of the task 'mood'")],
 )  # fmt: skip

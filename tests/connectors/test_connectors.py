@@ -82,9 +82,9 @@ def test_qformer_looks_at_features_in_every_second_block():
 def test_an_instance_is_taken_as_it_is():
     connector = small("mlp")
     assert create_connector(connector, in_dim=8, out_dim=6) is connector
-    with pytest.raises(ConfigError, match="cannot be used\n.*'in_dim': 8"):
+    with pytest.raises(ConfigError, match=r"cannot be used\n.*'in_dim': 8"):
         create_connector(connector, in_dim=9, out_dim=6)
-    with pytest.raises(ConfigError, match="options {'heads': 2}"):
+    with pytest.raises(ConfigError, match=r"options {'heads': 2}"):
         create_connector(connector, heads=2)
     with pytest.raises(ConfigError, match="Linear with"):
         create_connector(nn.Linear(8, 6), in_dim=8, out_dim=6)

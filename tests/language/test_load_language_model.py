@@ -124,7 +124,7 @@ def test_weights_that_are_missing_are_not_made_up(llm, copy):
     assert torch.equal(load_language_model(copy).model(IDS).logits, llm.model(IDS).logits)
     del weights["model.norm.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="does not fill its model\n.*missing: .*model.norm.weight"):
+    with pytest.raises(CheckpointError, match=r"does not fill its model\n.*missing: .*model.norm.weight"):
         load_language_model(copy)
 
 
@@ -166,7 +166,7 @@ def test_lora_adapters_load_in_stock_peft(folder, tmp_path):
 def test_lora_target_that_matches_nothing_is_an_error_though_another_matches(folder):
     with pytest.raises(ConfigError, match=r"matches nothing: q_porj\n(.|\n)*q_proj"):
         load_language_model(folder, lora={"target_modules": ["v_proj", "q_porj"]})
-    with pytest.raises(ConfigError, match="lora has 1 error\n.*rank"):
+    with pytest.raises(ConfigError, match=r"lora has 1 error\n.*rank"):
         load_language_model(folder, lora={"rank": 8})
 
 

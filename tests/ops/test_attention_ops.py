@@ -216,7 +216,7 @@ def test_a_backend_that_cannot_says_why():
     with use_backend("sdpa"), pytest.raises(ConfigError, match="sdpa: it does not give out the log-sum-exp"):
         partial_attention(x, x, x)
     if "xformers" not in RUNNING:
-        with use_backend("xformers"), pytest.raises(ConfigError, match="xformers: .*(not installed|no CUDA)"):
+        with use_backend("xformers"), pytest.raises(ConfigError, match=r"xformers: .*(installed|CUDA)"):
             attention(x, x, x)
 
 

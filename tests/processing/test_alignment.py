@@ -16,19 +16,22 @@ from facemllm.processing.alignment import (
 def test_similarity_recovers_a_known_transform():
     angle, scale = math.radians(25), 1.7
     matrix = np.array(
-        [[scale * math.cos(angle), -scale * math.sin(angle), 4], [scale * math.sin(angle), scale * math.cos(angle), -9]]
+        [
+            [scale * math.cos(angle), -scale * math.sin(angle), 4],
+            [scale * math.sin(angle), scale * math.cos(angle), -9],
+        ]
     )
     points = canonical_landmarks(100)
-    np.testing.assert_allclose(similarity_transform(points, transform_points(points, matrix)), matrix, atol=1e-9)
+    np.testing.assert_allclose(
+        similarity_transform(points, transform_points(points, matrix)), matrix, atol=1e-9
+    )
 
 
 def test_similarity_is_the_least_squares_solution():
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
     # A similarity is linear in (a, b, shift): x' = a x - b y + s, y' = b x + a y + t.
-    rows = np.concatenate(
-        [[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in source]
-    )
+    rows = np.concatenate([[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in source])
     a, b, s, t = np.linalg.lstsq(rows, target.ravel(), rcond=None)[0]
     np.testing.assert_allclose(similarity_transform(source, target), [[a, -b, s], [b, a, t]], atol=1e-9)
 
@@ -42,7 +45,9 @@ def test_mirrored_points_are_not_mirrored_back():
 def test_inverse_undoes():
     matrix = np.array([[1.2, -0.3, 5], [0.3, 1.2, -7]])
     points = canonical_landmarks(64)
-    np.testing.assert_allclose(transform_points(transform_points(points, matrix), invert_transform(matrix)), points)
+    np.testing.assert_allclose(
+        transform_points(transform_points(points, matrix), invert_transform(matrix)), points
+    )
 
 
 def test_wider_crops_have_landmarks_nearer_the_centre():

@@ -67,12 +67,15 @@ def test_beyond_the_border_the_edge_is_repeated():
 def test_shrinking_averages_instead_of_picking(align):
     board = (np.indices((400, 400)).sum(0) % 2 * 255).astype(np.uint8)  # single black and white pixels
     points = canonical_landmarks(400)
-    crop = crop_face(Image.fromarray(board).convert("RGB"), (0, 0, 400, 400), points, size=40, scale=0.9, align=align)
+    crop = crop_face(
+        Image.fromarray(board).convert("RGB"), (0, 0, 400, 400), points, size=40, scale=0.9, align=align
+    )
     assert np.asarray(crop.image, dtype=float).std() < 6
 
 
 @pytest.mark.parametrize(
-    "box", [(0, 0, 0, 10), (50, 50, 60, 60), (5, 5, 1, 1), (0, 0, float("nan"), 3), (0, 0, 1e7, 1e7), (1, 2, 3)]
+    "box",
+    [(0, 0, 0, 10), (50, 50, 60, 60), (5, 5, 1, 1), (0, 0, float("nan"), 3), (0, 0, 1e7, 1e7), (1, 2, 3)],
 )
 def test_impossible_boxes_are_refused(box):
     with pytest.raises(ImageError, match="box does not fit"):
@@ -86,7 +89,12 @@ def test_alignment_needs_landmarks():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.floats(-30, 90), st.floats(-30, 90), st.floats(1, 200), st.floats(1, 200), st.integers(1, 40), st.floats(0.5, 3)
+    st.floats(-30, 90),
+    st.floats(-30, 90),
+    st.floats(1, 200),
+    st.floats(1, 200),
+    st.integers(1, 40),
+    st.floats(0.5, 3),
 )
 def test_any_overlapping_box_gives_a_square(x, y, width, height, size, scale):
     photo = Image.new("RGB", (70, 50), "white")
@@ -98,7 +106,9 @@ def test_any_overlapping_box_gives_a_square(x, y, width, height, size, scale):
 
 
 def test_tensors_are_normalised_by_channel():
-    tensor = to_tensor(Image.new("RGB", (30, 20), (255, 0, 51)), 8, mean=(0.5, 0.25, 0.2), std=(0.5, 0.25, 2.0))
+    tensor = to_tensor(
+        Image.new("RGB", (30, 20), (255, 0, 51)), 8, mean=(0.5, 0.25, 0.2), std=(0.5, 0.25, 2.0)
+    )
     assert tensor.shape == (3, 8, 8)
     torch.testing.assert_close(tensor.mean((1, 2)), torch.tensor([1.0, -1.0, 0.0]), atol=1e-6, rtol=0)
 

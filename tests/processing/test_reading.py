@@ -1,3 +1,4 @@
+import contextlib
 import io
 
 import numpy as np
@@ -49,7 +50,17 @@ def test_sixteen_bit_greys_are_scaled_not_clipped():
 def test_big_endian_sixteen_bit_tiff(tmp_path):
     # A minimal TIFF written by hand: MM byte order, 16 bits, no compression.
     pixels = (GRADIENT.astype(">u2") * 257).tobytes()
-    tags = [(256, 64), (257, 32), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, 32), (279, len(pixels))]
+    tags = [
+        (256, 64),
+        (257, 32),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 32),
+        (279, len(pixels)),
+    ]
     directory = len(tags).to_bytes(2, "big")
     for tag, value in tags:
         directory += tag.to_bytes(2, "big") + b"\x00\x04" + (1).to_bytes(4, "big") + value.to_bytes(4, "big")
@@ -128,7 +139,9 @@ def test_paths_files_and_bytes_agree(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(Image.fromarray(GRADIENT), "PNG"))
     with path.open("rb") as file:
-        results = [load_image(source) for source in (path, str(path), path.read_bytes(), file, Image.open(path))]
+        results = [
+            load_image(source) for source in (path, str(path), path.read_bytes(), file, Image.open(path))
+        ]
     assert all(np.array_equal(grey(result), GRADIENT) for result in results)
 
 
@@ -156,7 +169,10 @@ def test_errors_have_four_parts(tmp_path):
     with pytest.raises(ImageError) as caught:
         load_image(path)
     error = caught.value
-    assert error.what and "notes.jpg" in error.given and "JPEG" in error.expected and error.do
+    assert "notes.jpg" in error.given
+    assert "JPEG" in error.expected
+    assert error.what
+    assert error.do
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -164,7 +180,7 @@ def test_truncated_files_are_refused(kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = encoded(noise, kind)
     for part in (0.9, 0.5, 0.02):
-        with pytest.raises(ImageError, match="broken|cannot read"):
+        with pytest.raises(ImageError, match=r"broken|cannot read"):
             load_image(data[: int(len(data) * part)])
 
 
@@ -176,10 +192,8 @@ def test_damaged_files_raise_nothing_but_image_errors(kind):
         data = bytearray(good)
         for position in rng.integers(0, len(data), 8):
             data[position] = rng.integers(256)
-        try:
+        with contextlib.suppress(ImageError):
             assert load_image(bytes(data)).mode == "RGB"
-        except ImageError:
-            pass
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"%PDF-1.7", b"\xff\xd8\xff", b"<svg></svg>"])
@@ -230,7 +244,7 @@ def test_a_huge_jpeg_is_read_reduced(monkeypatch):
     monkeypatch.setattr(reading, "MAX_PIXELS", 200_000)
     monkeypatch.setattr(reading, "_REDUCED_SIDE", 200)
     image = load_image(encoded(photo, "JPEG"))
-    assert image.size == (photo.width // 2, photo.height // 2) or max(image.size) < max(photo.size)
+    assert image.size == (photo.width // 2, photo.height // 2)
     with pytest.raises(ImageError, match="too large"):
         load_image(encoded(photo, "JPEG", progressive=True))
 

@@ -4,8 +4,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from facemllm.encoders import VisionEncoder
 from torch import Tensor
+
+from facemllm.encoders import VisionEncoder
 
 ORIENTATIONS = 4
 

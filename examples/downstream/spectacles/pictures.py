@@ -4,17 +4,18 @@ import random
 from dataclasses import dataclass
 from importlib.resources import files
 
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
 from facemllm import detect_faces
 from facemllm.faces import Face
 from facemllm.processing.image import load_image
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
-
 from spectacles import KINDS
 
 TRAINING_SHAPES, OTHER_SHAPES = ("round", "square"), ("oval", "half-rim")
 _ZOOM = 4  # drawn larger and reduced, so that thin frames have soft edges
 
 Box = tuple[float, float, float, float]
+Colour = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ def portrait() -> tuple[Image.Image, Face]:
     return image, detect_faces(image)[0]
 
 
-def wear(photo: Image.Image, face: Face, kind: str, rng: random.Random, shapes: tuple[str, ...]) -> Image.Image:
+def wear(
+    photo: Image.Image, face: Face, kind: str, rng: random.Random, shapes: tuple[str, ...]
+) -> Image.Image:
     """Return the photo with spectacles of a kind drawn on a face; their look is drawn by ``rng``."""
     if kind == "none":
         return photo
@@ -59,7 +62,9 @@ def wear(photo: Image.Image, face: Face, kind: str, rng: random.Random, shapes: 
     draw.line((centre - inner, centre + drop, centre + inner, centre + drop), fill=frame, width=line)
     for sign in (-1, 1):
         edge = centre + sign * (unit / 2 + width)
-        draw.line((edge, centre + drop, edge + sign * 0.4 * unit, centre - 0.05 * unit), fill=frame, width=line)
+        draw.line(
+            (edge, centre + drop, edge + sign * 0.4 * unit, centre - 0.05 * unit), fill=frame, width=line
+        )
     slope = (right_y - left_y) / apart
     layer = layer.transform(layer.size, Image.Transform.AFFINE, (1, 0, 0, -slope, 1, slope * centre))
     layer = layer.resize((side // _ZOOM, side // _ZOOM), Image.Resampling.LANCZOS)
@@ -69,7 +74,12 @@ def wear(photo: Image.Image, face: Face, kind: str, rng: random.Random, shapes: 
 
 
 def _draw_lens(
-    draw: ImageDraw.ImageDraw, lens: Box, shape: str, glass: tuple[int, ...], frame: tuple[int, ...], line: int
+    draw: ImageDraw.ImageDraw,
+    lens: Box,
+    shape: str,
+    glass: tuple[int, ...],
+    frame: tuple[int, ...],
+    line: int,
 ) -> None:
     x1, y1, x2, y2 = lens
     if shape == "round":
@@ -92,7 +102,9 @@ def make_pictures(each: int, *, seed: int, shapes: tuple[str, ...] = TRAINING_SH
     """Return ``each`` pictures of every kind, all different in light, colour, sharpness, side and frame."""
     photo, face = portrait()
     rng = random.Random(seed)
-    return [_vary(wear(photo, face, kind, rng, shapes), face, kind, rng) for _ in range(each) for kind in KINDS]
+    return [
+        _vary(wear(photo, face, kind, rng, shapes), face, kind, rng) for _ in range(each) for kind in KINDS
+    ]
 
 
 def _vary(photo: Image.Image, face: Face, kind: str, rng: random.Random) -> Picture:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from facemllm import AutoFaceMLLM, FaceMLLM, load_language_model
-from facemllm.language import tiny_language_model
 from torch import Tensor
 
+from facemllm import AutoFaceMLLM, FaceMLLM
+from facemllm.language import tiny_language_model
 from spectacles import KINDS
 from spectacles.pictures import Picture
 
@@ -23,7 +23,7 @@ def build(model: str) -> FaceMLLM:
     if model == "handmade":
         # The encoder is found by its name, through the entry point. The language model is only there to make
         # the model whole; a real project would name one here.
-        llm = load_language_model(tiny_language_model([HEAD], hidden_size=32, layers=1, heads=2, vocab_size=512))
+        llm = tiny_language_model([HEAD], hidden_size=32, layers=1, heads=2, vocab_size=512)
         built = FaceMLLM.from_parts(encoder="handmade", connector="mlp", language_model=llm)
     else:
         built = AutoFaceMLLM.from_pretrained(model)

@@ -38,9 +38,11 @@ def _read(line: bytes, number: int) -> dict[str, Any]:
         item = None
     if not isinstance(item, dict) or not isinstance(item.get("task"), str) or not _has_text(item):
         raise FaceMLLMError(
-            f"line {number} is not an answer", given=line[:200].decode(errors="replace").strip(), expected=_EXPECTED,
+            f"line {number} is not an answer",
+            given=line[:200].decode(errors="replace").strip(),
+            expected=_EXPECTED,
             do="correct the line",
-        )  # fmt: skip
+        )
     options = item.get("options")
     if options is not None and not (
         isinstance(options, list) and all(isinstance(option, str) for option in options)

@@ -52,6 +52,5 @@ def questions(
                 counts[qa.task] += 1
     for name, count in sorted(counts.items()):
         typer.echo(f"{name:12} {count}")
-    typer.echo(
-        f"saved {path}: {counts.total()} questions about {len(read)} faces; {read.skipped.total} records skipped"
-    )
+    typer.echo(f"saved {path}: {counts.total()} questions about {len(read)} faces")
+    typer.echo(str(read.skipped))

@@ -74,14 +74,14 @@ def create_connector(
 
 
 def _check_instance(part: Any, in_dim: int | None, out_dim: int | None, options: dict[str, Any]) -> Connector:
-    wanted = {"in_dim": in_dim, "out_dim": out_dim}
-    fits = all(size is None or getattr(part, side, None) == size for side, size in wanted.items())
+    wanted = {side: size for side, size in (("in_dim", in_dim), ("out_dim", out_dim)) if size is not None}
+    fits = all(getattr(part, side, None) == size for side, size in wanted.items())
     if not isinstance(part, Connector) or options or not fits:
-        sizes = {side: getattr(part, side, None) for side in wanted}
+        sizes = {side: getattr(part, side, None) for side in ("in_dim", "out_dim")}
         raise ConfigError(
             "this connector cannot be used",
             given=f"{type(part).__name__} with {sizes} and options {options}",
-            expected=f"a Connector with { ({side: size for side, size in wanted.items() if size is not None}) } and no options",
+            expected=f"a Connector with {wanted or 'any widths'} and no options",
             do="build it for the encoder's and the language model's embed_dim, and set options there",
         )
     return part

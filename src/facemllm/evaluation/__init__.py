@@ -8,5 +8,6 @@ from facemllm.evaluation.report import Report
 from facemllm.evaluation.tasks import EvalTask, supported_tasks
 
 __all__ = [
-    "PARSER_VERSION", "Askable", "EvalTask", "Parsed", "Record", "Report", "evaluate", "parse", "supported_tasks",
+    "PARSER_VERSION", "Askable", "EvalTask", "Parsed", "Record", "Report", "evaluate", "parse",
+    "supported_tasks",
 ]  # fmt: skip

@@ -9,16 +9,15 @@ from typing import Any, Protocol
 
 from facemllm.core.errors import ConfigError, ImageError
 from facemllm.evaluation.store import PredictionStore, Said
-from facemllm.processing.image import load_image
 
 
 class Askable(Protocol):
     """What can be evaluated.
 
-    ``ask`` takes a list of pictures and a list of questions and returns for each picture a list of answers: texts,
-    or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has ``on_no_face``
-    or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result a picture. A
-    ``fingerprint`` lets runs be resumed.
+    ``ask`` takes a list of pictures and a list of questions and returns for each picture a list of answers:
+    texts, or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has
+    ``on_no_face`` or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result a
+    picture. A ``fingerprint`` lets runs be resumed.
     """
 
     def ask(self, image: Any, questions: Any) -> Any:
@@ -71,6 +70,8 @@ class Interviewer:
 
     def ask(self, pictures: dict[str, str], questions: Sequence[str]) -> None:
         """Ask all questions about pictures, given as id to path."""
+        from facemllm.processing.image import load_image
+
         readable: dict[str, Any] = {}
         for sample, path in pictures.items():
             try:
@@ -86,9 +87,7 @@ class Interviewer:
         try:
             images = list(pictures.values())
             answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
-            heads = {
-                name: self._call(self.model.predict, images, head=name) for name in self.heads
-            }
+            heads = {name: self._call(self.model.predict, images, head=name) for name in self.heads}
         except ImageError as error:
             if len(pictures) == 1:
                 self._failed(next(iter(pictures)), error)

@@ -1,7 +1,7 @@
 """95 % intervals by bootstrap, over people where identities are known, otherwise over pictures.
 
-Every metric here is a function of sums over samples (of hits, of errors, of hits by class). So the samples of one
-person are summed once, and a resample of people is a sum of rows.
+Every metric here is a function of sums over samples (of hits, of errors, of hits by class). So the samples of
+one person are summed once, and a resample of people is a sum of rows.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ def evaluate(
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
-    Every picture is asked the one canonical question of each task in one call; the generated text is read by the
-    deterministic parser. Pictures that cannot be read are counted and left out; where the model finds no face, the
-    whole picture is taken, and counted.
+    Every picture is asked the one canonical question of each task in one call; the generated text is read by
+    the deterministic parser. Pictures that cannot be read are counted and left out; where the model finds no
+    face, the whole picture is taken, and counted.
 
     Args:
         model: Name or folder for ``AutoFaceMLLM``, or an object with ``ask`` (see
@@ -52,8 +52,8 @@ def evaluate(
         sensitive: Whether the default includes perceived gender and ethnicity.
         limit: At most so many faces, drawn by a hash of their ids.
         batch_size: Pictures a call.
-        output_dir: Where ``predictions.jsonl`` is kept while running; a run that was interrupted, or is repeated
-            with more tasks, asks only what is not there.
+        output_dir: Where ``predictions.jsonl`` is kept while running; a run that was interrupted, or is
+            repeated with more tasks, asks only about pictures that lack answers.
         progress: Show a progress bar.
         with_heads: Also score the model's heads that are named as tasks, as ``tasks.<task>.head``.
         crop: "face" or "none", for models that take it.
@@ -66,7 +66,8 @@ def evaluate(
 
     Example:
         >>> from facemllm import evaluate
-        >>> evaluate("facemllm-tiny", "utkface", root="data/utkface", split="test").save("report")  # doctest: +SKIP
+        >>> report = evaluate("facemllm-tiny", "utkface", root="utkface", split="test")  # doctest: +SKIP
+        >>> report.save("report")  # doctest: +SKIP
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise ConfigError(

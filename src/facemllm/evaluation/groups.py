@@ -30,8 +30,8 @@ def group_table(
 ) -> dict[str, Any]:
     """Return, by group column and by pairs of columns, the mean score of every group and the gap.
 
-    The gap is between the best and the worst group; ``significant`` says whether its interval, widened for the
-    number of pairs that were compared (Bonferroni), leaves out zero.
+    The gap is between the best and the worst group; ``significant`` says whether its interval, widened for
+    the number of pairs that were compared (Bonferroni), leaves out zero.
 
     Args:
         scores: One for each answer [n], such as 1 for right, or an error.

@@ -17,6 +17,11 @@ _SHARES = (
     "accuracy_all",
 )
 _HEADLINE = ("accuracy", "balanced_accuracy", "mae", "mae_pan", "mae_tilt", "within_one_bin", "cs5")
+_INTRODUCTION = (
+    "{faces} faces; {unreadable} pictures could not be read; in {no_face} the model found no face and took the "
+    "whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; mae is the mean "
+    "absolute error in years or degrees, everything else is in per cent."
+)
 _OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
 
 
@@ -26,9 +31,9 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
     where = f"{summary['dataset']}, split {summary['split']}" if summary["split"] else summary["dataset"]
     parts = [
         f"# {config['model']} on {where}",
-        f"{summary['samples']} faces; {summary['unreadable']['n']} pictures could not be read; in {summary['no_face']} the "
-        "model found no face and took the whole picture. Metrics are over the answers that could be read, with 95 % "
-        "bootstrap intervals; years and degrees are mean absolute errors, everything else is in per cent.",
+        _INTRODUCTION.format(
+            faces=summary["samples"], unreadable=summary["unreadable"]["n"], no_face=summary["no_face"]
+        ),
         _table(
             ("task", *_OUTCOMES),
             ([name, *(task[key] for key in _OUTCOMES)] for name, task in summary["tasks"].items()),

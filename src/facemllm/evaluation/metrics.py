@@ -22,7 +22,8 @@ def class_metrics(
 ) -> Result:
     """Return accuracy, balanced accuracy, macro F1 and the confusion matrix.
 
-    Balanced accuracy is the mean recall of the classes that occur. An answer that is none of ``labels`` is wrong.
+    Balanced accuracy is the mean recall of the classes that occur. An answer that is none of ``labels`` is
+    wrong.
 
     Args:
         truth: Right labels, n of them.
@@ -117,7 +118,7 @@ def pose_metrics(
 def attribute_metrics(
     names: Sequence[str], truth: Sequence[str], predicted: Sequence[str], clusters: Sequence[Any]
 ) -> Result:
-    """Return accuracy and balanced accuracy of yes/no answers, for each attribute and as means over attributes.
+    """Return accuracy and balanced accuracy of yes/no answers: means over attributes, and each attribute's.
 
     Args:
         names: Which attribute each of the n answers is about.

@@ -94,7 +94,7 @@ def _scatter(name: str, unit: str, pairs: Sequence[tuple[float, float]]) -> Any:
 
 def _bars(title: str, by_group: dict[str, Any], shown: dict[str, Any]) -> Any:
     figure, axes = _figure(6.5, 1.2 + 0.34 * len(shown))
-    for position, (group, cell) in enumerate(shown.items()):
+    for position, cell in enumerate(shown.values()):
         axes.barh(position, cell["value"], color=_BAR)
         if cell["interval"]:
             axes.plot(cell["interval"], [position, position], color="black", linewidth=1.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,16 @@ from facemllm.evaluation.groups import group_table
 from facemllm.evaluation.metrics import Result
 from facemllm.evaluation.parsing import Outcome
 from facemllm.evaluation.tasks import EvalTask, Question
+
+
+COUNTS: dict[Outcome, str] = {
+    "answer": "answered",
+    "refusal": "refused",
+    "unparsed": "unparsed",
+    "ambiguous": "ambiguous",
+    "wrong type": "wrong_type",
+}
+"""What the counts of outcomes are called in a report."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +68,12 @@ class Record:
 def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     """Return everything a report says about a task.
 
-    Metrics are over the answers that could be read; ``accuracy_all`` counts everything else as wrong. ``refused``,
-    ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts, and with ``answered`` add up to ``n``.
+    Metrics are over the answers that could be read; ``accuracy_all`` counts everything else as wrong.
+    ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts, and with ``answered`` add up to ``n``.
     """
     answered = [record for record in records if record.outcome == "answer"]
-    counts = {
-        "answered": len(answered),
-        **{
-            key: sum(record.outcome == outcome for record in records)
-            for key, outcome in (
-                ("refused", "refusal"), ("unparsed", "unparsed"), ("ambiguous", "ambiguous"), ("wrong_type", "wrong type"),
-            )
-        },
-    }  # fmt: skip
+    found = Counter(record.outcome for record in records)
+    counts = {name: found[outcome] for outcome, name in COUNTS.items()}
     n = len(records)
     result: Result = {
         "n": n,

@@ -17,8 +17,8 @@ class Report:
     """The result of :func:`facemllm.evaluation.evaluate`.
 
     Attributes:
-        summary: Everything in ``report.json``; ``summary["tasks"][task]`` holds n, the counts of outcomes, the
-            metrics, their intervals, and results by group.
+        summary: Everything in ``report.json``; ``summary["tasks"][task]`` holds n, the counts of outcomes,
+            the metrics, their intervals, and results by group.
         records: Every answer beside its label.
     """
 

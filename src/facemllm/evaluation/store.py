@@ -12,8 +12,8 @@ from typing import Any, TypedDict
 class Said(TypedDict):
     """What a model said about one picture.
 
-    ``answers`` maps questions to texts, ``heads`` head names to results. ``face`` says whether a face was found;
-    None where the model does not tell. ``error`` says why the picture is of no use, or is None.
+    ``answers`` maps questions to texts, ``heads`` head names to results. ``face`` says whether a face was
+    found; None where the model does not tell. ``error`` says why the picture is of no use, or is None.
     """
 
     answers: dict[str, str]
@@ -25,8 +25,8 @@ class Said(TypedDict):
 class PredictionStore:
     """The file ``predictions.jsonl``, or memory only.
 
-    Lines are found again by sample, by fingerprint of the model, and by question: another model's answers in the
-    same file, or those to other questions, are never taken for this one's.
+    Lines are found again by sample, by fingerprint of the model, and by question: another model's answers in
+    the same file, or those to other questions, are never taken for this one's.
 
     Args:
         path: The file, or None to keep nothing.
@@ -77,7 +77,13 @@ class PredictionStore:
             try:
                 line = json.loads(text)
                 if (line["dataset"], line["model"]) == (self.dataset, self.model):
-                    self._merge(line["id"], Said(**{key: line[key] for key in Said.__annotations__}))
+                    said = Said(
+                        answers=dict(line["answers"]),
+                        heads=dict(line["heads"]),
+                        face=line["face"],
+                        error=line["error"],
+                    )
+                    self._merge(line["id"], said)
             except (ValueError, KeyError, TypeError):
                 continue  # a damaged line is asked again
 

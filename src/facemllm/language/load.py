@@ -34,14 +34,14 @@ def load_language_model(
     """Load a causal language model and its tokenizer, and make room for our special tokens.
 
     Args:
-        source: A hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder, a GGUF file ("folder/model.gguf", or
-            on the hub "owner/name/model.gguf"; its weights are dequantised), or a ``LanguageModel``.
+        source: A hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder, a GGUF file ("folder/model.gguf",
+            or on the hub "owner/name/model.gguf"; its weights are dequantised), or a ``LanguageModel``.
         lora: Options of :class:`~facemllm.language.lora.LoraOptions`; none for no LoRA.
         dtype: Of the weights ("bfloat16", ``torch.float32``); none for the checkpoint's own.
         revision: Branch, tag or commit on the hub.
-        special_tokens: Tokens to add where the tokenizer lacks them. Only ``<image>`` by default: its embedding
-            is never read (features take its place), while other new tokens mean nothing until their
-            embeddings are trained.
+        special_tokens: Tokens to add where the tokenizer lacks them. Only ``<image>`` by default: its
+            embedding is never read (features take its place), while other new tokens mean nothing until
+            their embeddings are trained.
 
     Raises:
         CheckpointError: If the checkpoint is missing or damaged, is a pickle, or asks for code to be run.
@@ -103,7 +103,7 @@ def refuse_remote_code(config: Mapping[str, Any], *, source: str) -> None:
                 f"{source} asks for code to be run",
                 given=f"auto_map: {part['auto_map']}",
                 expected="a model that transformers itself contains",
-                do="use another checkpoint; if transformers has this model built in, remove auto_map from a local copy",
+                do="use another checkpoint, or, if transformers has this model, a copy without auto_map",
             )
 
 
@@ -115,7 +115,7 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
     _refuse_unsafe(source, where, options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
             output_loading_info=True,
             # A GGUF file holds no pickle; the flag would make transformers look for a safetensors file.
@@ -126,10 +126,11 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
         )
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
         raise _unreadable(source, error) from error
+    model, report = loaded
     if report["missing_keys"] or report["mismatched_keys"]:  # transformers would go on with random weights
         raise CheckpointError(
             f"{source} does not fill its model",
-            given=f"missing: {sorted(report['missing_keys'])}, of another shape: {sorted(report['mismatched_keys'])}",
+            given=f"missing: {sorted(report['missing_keys'])}; shape: {sorted(report['mismatched_keys'])}",
             expected="all weights that its configuration describes",
             do="download the checkpoint again, or correct config.json",
         )
@@ -180,7 +181,7 @@ def _unreadable(source: str, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"cannot load language model {source!r}",
         given=_first_line(error),
-        expected="a hub id, a folder with config.json, tokenizer.json and safetensors weights, or a GGUF file",
+        expected="a hub id, a folder (config.json, tokenizer.json, safetensors weights), or a GGUF file",
         do="check the name; offline, only folders and models already in the hub cache can be loaded",
     )
 

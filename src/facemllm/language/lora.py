@@ -1,6 +1,8 @@
 """LoRA through peft, with a target that matches nothing being an error.
 
-Source: LoRA, arXiv 2106.09685. Adapters are peft's own: what ``model.save_pretrained`` writes, stock peft loads.
+Adapters are peft's own: what ``model.save_pretrained`` writes, stock peft loads.
+
+Source: LoRA, arXiv 2106.09685, equation 3.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class LoraOptions(StrictModel):
 
     Args:
         r: Rank of the update.
-        alpha: Scale of the update is ``alpha / r``; ``2 * r`` if left out (LLaVA-1.5's ratio, our assumption).
+        alpha: The update is scaled by ``alpha / r``; ``2 * r`` if left out (LLaVA-1.5's ratio).
         dropout: Dropout before the update.
         target_modules: Patterns of module names: ``q_proj`` matches every module that is called so,
             ``model.layers.0.*`` and the like match whole names with ``*``. Left out: every linear layer
@@ -72,7 +74,7 @@ def apply_lora(model: Any, lora: LoraOptions | Mapping[str, Any]) -> tuple[Any, 
 
 
 def _match(model: Any, patterns: tuple[str, ...] | None) -> dict[str, list[str]]:
-    """Names of the modules that each pattern matches; without patterns, all linear layers by their last name."""
+    """Names of modules by the pattern that matched; without patterns, all linear ones by their last name."""
     linear = _adaptable(model)
     if patterns is None:
         head = model.get_output_embeddings()

@@ -110,7 +110,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, special_tokens: Se
         raise ConfigError(
             "the vocabulary is too small",
             given=f"vocab_size={vocab_size}",
-            expected=f"at least {vocab_size - learned}: all bytes, the numbers up to {MAX_NUMBER}, {len(special)} special tokens",
+            expected=f"at least {vocab_size - learned}: bytes, numbers, {len(special)} special tokens",
             do="raise vocab_size",
         )
     learner = Tokenizer(models.BPE())
@@ -165,8 +165,8 @@ def number_token_ids(tokenizer: Any) -> dict[int, int]:
 
 
 def _number_merges() -> Iterator[tuple[str, str]]:
-    # BPE merges the pair of best rank first, not the leftmost. In "110" and "112" that must be "11", in "120" it
-    # must be "12" and not "20", so that the third digit finds its first two already joined.
+    # BPE merges the pair of best rank first, not the leftmost. In "110" and "112" that must be "11", and in
+    # "120" it must be "12" and not "20", so that the third digit finds its first two already joined.
     first = ["11", "12", "10"]
     for digits in first + [str(number) for number in range(10, 100) if str(number) not in first]:
         yield digits[0], digits[1]

@@ -31,7 +31,7 @@ def attention(
         [B, H, Q, Dv]
 
     Raises:
-        ConfigError: If shapes or dtypes do not fit, or the backend chosen by ``use_backend`` cannot take them.
+        ConfigError: If shapes or dtypes do not fit, or the backend of ``use_backend`` cannot take them.
 
     Example:
         >>> import torch

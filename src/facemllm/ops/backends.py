@@ -86,7 +86,7 @@ def load_backend(name: str) -> Backend:
             expected=f"one of {', '.join(_MODULES)}",
             do="correct the name; facemllm info lists which of them run here",
         )
-    backend: Backend = importlib.import_module(f"facemllm.ops.{_MODULES[name]}")  # type: ignore[assignment]
+    backend: Backend = importlib.import_module(f"facemllm.ops.{_MODULES[name]}")
     return backend
 
 

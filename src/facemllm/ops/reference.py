@@ -1,7 +1,7 @@
 """The specification: every op in plain torch, for any floating dtype and device.
 
-Shapes: B batch, H heads, G heads of keys and values (H is a multiple of G), Q queries, K keys, D width of a head.
-Other implementations are measured against these, in float64.
+Shapes: B batch, H heads, G heads of keys and values (H is a multiple of G), Q queries, K keys, D width of a
+head. Other implementations are measured against these, in float64.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def attention(
 def partial_attention(
     q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return attention over these keys only, with the log-sum-exp that lets ``merge_partials`` join it to others.
+    """Return attention over these keys only, with what lets ``merge_partials`` join it to others.
 
     Returns:
         Output [B, H, Q, Dv] and the log of the sum of exponentials of the scores [B, H, Q], minus infinity
@@ -104,7 +104,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6) -> Tensor:
 
 
 def rotary(x: Tensor, positions: Tensor, *, base: float = 10_000.0) -> Tensor:
-    """Turn each pair (i, i + D/2) of ``x`` by ``positions * base ** (-2i / D)`` (the half-split form of Llama).
+    """Turn each pair (i, i + D/2) of ``x`` by ``positions * base ** (-2i / D)`` (half-split, as Llama).
 
     Args:
         x: Queries or keys [B, H, L, D], D even.

@@ -60,7 +60,7 @@ def as_landmarks(landmarks: Any) -> Points:
         raise ImageError(
             "landmarks do not describe a face",
             given=f"{type(landmarks).__name__} of shape {points.shape}",
-            expected="five finite points [5, 2]: left eye, right eye, nose, left mouth corner, right mouth corner",
+            expected="five finite points [5, 2]: two eyes, nose, two mouth corners",
             do="pass the landmarks of a detected face, or none",
         )
     return points

@@ -58,9 +58,10 @@ def encode_chat(
     """Tokenise a chat for training; labels cover the assistant's answers and their ends of turn.
 
     Args:
-        tokenizer: A transformers tokenizer with a chat template and, if there are images, the ``<image>`` token.
-        turns: ``{"role": "system" | "user" | "assistant", "content": text}``, ending with the assistant. White
-            space around a text is dropped. User turns hold an ``<image>`` for each picture (see ``with_images``).
+        tokenizer: A transformers tokenizer with a chat template and the ``<image>`` token.
+        turns: ``{"role": "system" | "user" | "assistant", "content": text}``, ending with the assistant.
+            White space around a text is dropped. User turns hold an ``<image>`` for each picture (see
+            ``with_images``).
         image_tokens: N, the tokens of one picture.
         images: Number of pictures.
         max_length: The most tokens the model can take.
@@ -71,10 +72,10 @@ def encode_chat(
 
     Example:
         >>> from facemllm.language import tiny_language_model
-        >>> tokenizer = tiny_language_model(["How old?"], hidden_size=32, layers=1, heads=2, vocab_size=512).tokenizer
-        >>> turns = [{"role": "user", "content": with_images("How old?")}, {"role": "assistant", "content": "34"}]
-        >>> encoded = encode_chat(tokenizer, turns, image_tokens=4)
-        >>> sum(encoded.image_mask), tokenizer.decode([i for i in encoded.labels if i != IGNORE])
+        >>> llm = tiny_language_model(["a"], hidden_size=32, layers=1, heads=2, vocab_size=512)
+        >>> turns = [{"role": "user", "content": with_images("Age?")}, {"role": "assistant", "content": "34"}]
+        >>> encoded = encode_chat(llm.tokenizer, turns, image_tokens=4)
+        >>> sum(encoded.image_mask), llm.tokenizer.decode([i for i in encoded.labels if i != IGNORE])
         (4, '34<|im_end|>')
     """
     checked = _check(tokenizer, turns, images)
@@ -146,8 +147,8 @@ def neutralise(tokenizer: Any, text: str) -> str:
 
     Example:
         >>> from facemllm.language import tiny_language_model
-        >>> tokenizer = tiny_language_model(["a"], hidden_size=32, layers=1, heads=2, vocab_size=512).tokenizer
-        >>> neutralise(tokenizer, "an <image> of <loc_001>")
+        >>> llm = tiny_language_model(["a"], hidden_size=32, layers=1, heads=2, vocab_size=512)
+        >>> neutralise(llm.tokenizer, "an <image> of <loc_001>")
         'an <\u200bimage> of <loc_001>'
     """
     # Longest first: one control token may hold another.
@@ -157,7 +158,7 @@ def neutralise(tokenizer: Any, text: str) -> str:
 
 
 def control_tokens(tokenizer: Any) -> set[str]:
-    """Return the spellings that must not be in a text: ``<image>`` and all special tokens that are not ours."""
+    """Return what must not be spelled in a text: ``<image>`` and all special tokens that are not ours."""
     special = {str(token) for token in tokenizer.all_special_tokens}
     special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     return {token for token in special if len(token) > 1 and not is_face_token(token)} | {IMAGE_TOKEN}
@@ -168,8 +169,8 @@ def stop_ids(tokenizer: Any) -> list[int]:
 
     Example:
         >>> from facemllm.language import tiny_language_model
-        >>> tokenizer = tiny_language_model(["a"], hidden_size=32, layers=1, heads=2, vocab_size=512).tokenizer
-        >>> tokenizer.convert_ids_to_tokens(stop_ids(tokenizer))
+        >>> llm = tiny_language_model(["a"], hidden_size=32, layers=1, heads=2, vocab_size=512)
+        >>> llm.tokenizer.convert_ids_to_tokens(stop_ids(llm.tokenizer))
         ['<|im_end|>']
     """
     turns = _check(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], 0)
@@ -282,7 +283,7 @@ def _expand(
     if ids.count(image_id) != images or image_tokens < 1:
         raise TokenizationError(
             "placeholders were lost in tokenisation",
-            given=f"{ids.count(image_id)} ids of {IMAGE_TOKEN} for {images} pictures of {image_tokens} tokens",
+            given=f"{ids.count(image_id)} {IMAGE_TOKEN} ids for {images} pictures of {image_tokens} tokens",
             expected="one id for each picture, and at least one token",
             do="load the tokenizer with load_language_model, which adds the special tokens",
         )

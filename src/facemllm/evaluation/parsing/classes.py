@@ -8,8 +8,26 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
-_SUBJECTS = frozenset(["he", "she", "they", "it", "there", "person", "man", "woman", "individual", "subject", "face", "i", "you"])
-_STATES = frozenset(["is", "are", "has", "have", "wears", "does", "do", "appears", "seems", "looks", "can", "was", "see"])
+_SUBJECTS = frozenset(
+    (
+        "he",
+        "she",
+        "they",
+        "it",
+        "there",
+        "person",
+        "man",
+        "woman",
+        "individual",
+        "subject",
+        "face",
+        "i",
+        "you",
+    )
+)
+_STATES = frozenset(
+    ("is", "are", "has", "have", "wears", "does", "do", "appears", "seems", "looks", "can", "was", "see")
+)
 _DENIALS = frozenset(["not", "no", "without", "never", "nothing", "neither"])
 
 
@@ -56,12 +74,27 @@ def read_yes_no(reading: Reading) -> Parsed:
 
 
 _LEAD = words("context", "hedges") | frozenset(
-    ["well", "so", "the", "answer", "is", "a", "my", "it", "that", "be", "would", "probably", "likely", "most"]
+    (
+        "well",
+        "so",
+        "the",
+        "answer",
+        "is",
+        "a",
+        "my",
+        "it",
+        "that",
+        "be",
+        "would",
+        "probably",
+        "likely",
+        "most",
+    )
 )
 
 
 def _read_statement(reading: Reading) -> Parsed | None:
-    """Read "she is wearing a hat" as yes and "she is not" as no, from the first sentence that states anything."""
+    """Read "she is wearing a hat" as yes and "she is not" as no, from the first sentence that states something."""
     text = reading.words
     for index in range(len(text) - 1):
         if text[index] not in _SUBJECTS or text[index + 1] not in _STATES:

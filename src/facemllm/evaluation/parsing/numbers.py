@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_UNITS = {
-    word: value
-    for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-    )
-}
-_TENS = {
-    word: 10 * value
-    for value, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
-}
-_TENS["fourty"] = 40
-_DECADES = {
-    word: 10 * value
-    for value, word in enumerate(
-        ["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"], start=2
-    )
-}
-_DECADES["fourties"] = 40
+_UNIT_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TEN_WORDS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_UNITS = {word: value for value, word in enumerate(_UNIT_WORDS)}
+_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)} | {"fourty": 40}
+_DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()}
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def _words(text: Sequence[str], index: int) -> Number | None:
     hundred = _hundred(text, index)
     if hundred > index:
         end, value = hundred, 100.0
-        if text[end : end + 1] == ("and",) or list(text[end : end + 1]) == ["and"]:
+        if end < len(text) and text[end] == "and":
             end += 1 if _below_hundred(text, end + 1)[1] > end + 1 else 0
     small, after = _below_hundred(text, end)
     value, end = value + small, after if after > end else end

@@ -1,6 +1,7 @@
 """Reading of head poses: pan (left positive) and tilt (up positive), in degrees, each where it was said.
 
-Left and right are those of the image unless they are said to be the person's own, which are the other way round.
+Left and right are those of the image unless they are said to be the person's own, which are the other way
+round.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _parts(text: Sequence[str]) -> list[_Part]:
     """Cut a text where punctuation, "and" or the next axis word begins something new."""
     numbers = {number.first: number for number in _midpoints(text)}
     named = {hit.first: hit for hit in _angles().find(text)}
-    parts, part, index = [_Part()], _Part(), 0
+    part, index = _Part(), 0
     parts = [part]
 
     def fresh() -> _Part:
@@ -111,22 +112,27 @@ def _joined(parts: list[_Part]) -> list[_Part]:
     """Bring an angle and the direction said in the part before it together: "to the left, by 30 degrees"."""
     joined: list[_Part] = []
     for part in parts:
-        last = joined[-1] if joined else None
-        if last and last.degrees is None and (last.axis or last.direction) and part.degrees is not None:
-            if not part.axis and not part.direction:
-                last.degrees, last.sign = part.degrees, last.sign * part.sign
-                last.tokens += part.tokens
-                continue
-        if last and part.degrees is None and part.direction and not part.axis and last.degrees is not None:
-            if not last.direction and last.axis in (part.direction, None):
-                last.direction, last.sign = part.direction, last.sign * part.sign
-                last.tokens += part.tokens
-                continue
-        if part.axis or part.direction or part.degrees is not None:
-            if part.axis in ("pan", "tilt") and part.direction and part.axis != part.direction:
+        if joined and _completes(joined[-1], part):
+            last = joined[-1]
+            last.degrees = part.degrees if last.degrees is None else last.degrees
+            last.direction = last.direction or part.direction
+            last.sign *= part.sign
+            last.tokens += part.tokens
+        elif part.axis or part.direction or part.degrees is not None:
+            if part.axis in ("pan", "tilt") and part.direction:
                 part.axis = part.direction  # "turned 10 degrees up"
             joined.append(part)
     return joined
+
+
+def _completes(last: _Part, part: _Part) -> bool:
+    """Say whether ``part`` is the bare angle that ``last`` lacks, or the bare direction of its angle."""
+    if part.axis:
+        return False
+    if last.degrees is None:
+        return bool(last.axis or last.direction) and part.degrees is not None and not part.direction
+    fits = not last.direction and last.axis in (part.direction, None)
+    return part.degrees is None and part.direction is not None and fits
 
 
 def _midpoints(text: Sequence[str]) -> list[Number]:

@@ -1,10 +1,11 @@
-"""An answer prepared for reading: its tokens, and which of them belong to a refusal or to a repeated question."""
+"""An answer prepared for reading: its tokens, and which of them are a refusal or the question said again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from facemllm.evaluation.parsing.lexicon import phrases, words
 from facemllm.evaluation.parsing.result import UNPARSED, Parsed
@@ -30,7 +31,7 @@ class Reading:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The texts of the tokens, those that are no answer (refusals, questions) replaced by sentence ends."""
+        """The texts of the tokens; those that are no answer (refusals, questions) are replaced by full stops."""
         dead = {index for first, end in (*self._questions, *self._refused) for index in range(first, end)}
         return tuple("." if index in dead else word for index, word in enumerate(self.all_words))
 
@@ -51,7 +52,7 @@ class Reading:
     def _sentences(self) -> list[tuple[int, int]]:
         ends = [index + 1 for index, word in enumerate(self.all_words) if word in BREAKS]
         bounds = [0, *ends, len(self.tokens)]
-        return [(first, end) for first, end in zip(bounds, bounds[1:], strict=False) if first < end]
+        return [(first, end) for first, end in pairwise(bounds) if first < end]
 
     @cached_property
     def _questions(self) -> list[tuple[int, int]]:

@@ -14,11 +14,11 @@ class Parsed:
     """A free-text answer, read.
 
     Attributes:
-        outcome: ``answer``; ``refusal`` (the model says it does not know or will not say); ``unparsed`` (nothing
-            of use was found); ``ambiguous`` (different answers, none preferred); ``wrong type`` (an answer of
-            another kind, such as a number where an expression was asked).
+        outcome: ``answer``; ``refusal`` (the model says it does not know or will not say); ``unparsed``
+            (nothing of use was found); ``ambiguous`` (different answers, none preferred); ``wrong type`` (an
+            answer of another kind, such as a number where an expression was asked).
         label: The answer: a label, years, a pose, an option; None for other outcomes.
-        span: Start and end of the characters it was read from; None where it was read from no place in particular.
+        span: Start and end of the characters it was read from; None where there is no one place.
     """
 
     outcome: Outcome

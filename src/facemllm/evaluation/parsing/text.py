@@ -1,7 +1,7 @@
 """Text to tokens: what every reader of answers works on.
 
-Wrappers are taken off first (thinking, code fences, JSON); then the text is cut into tokens that remember where
-they stood, so that every label can point at the words it was read from.
+Wrappers are taken off first (thinking, code fences, JSON); then the text is cut into tokens that remember
+where they stood, so that every label can point at the words it was read from.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _TOKEN = re.compile(
 _PLAIN = str.maketrans("’‘ʼ`“”–—−‐‑…", "''''\"\"-----.")  # one character for one, so positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _RUN_TOGETHER = {
-    "cannot": "can", "cant": "can", "dont": "do", "doesnt": "does", "isnt": "is", "arent": "are", "wont": "will",
-    "didnt": "did", "couldnt": "could", "wasnt": "was", "hasnt": "has", "havent": "have",
+    "cannot": "can", "cant": "can", "dont": "do", "doesnt": "does", "isnt": "is", "arent": "are",
+    "wont": "will", "didnt": "did", "couldnt": "could", "wasnt": "was", "hasnt": "has", "havent": "have",
 }  # fmt: skip
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
 _ANSWER_KEYS = ("final_answer", "answer", "label", "prediction", "response", "result", "output", "choice")
@@ -79,14 +79,14 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
 
 
 def unwrap(text: str, keys: tuple[str, ...] = ()) -> Cut:
-    """Take off thinking, code fences and JSON.
+    r"""Take off thinking, code fences and JSON.
 
     Args:
         text: An answer as a model gave it.
         keys: Names under which a JSON object may hold the answer, beside "answer", "label" and the like.
 
     Example:
-        >>> unwrap('<think>a smile</think>```json\\n{"expression": "happy"}\\n```', ("expression",)).text
+        >>> unwrap('<think>a smile</think>```json\n{"expression": "happy"}\n```', ("expression",)).text
         'happy'
     """
     start = text.rfind("</think>")
