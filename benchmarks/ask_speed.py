@@ -1,9 +1,9 @@
-"""What asking costs: many questions in one call, many pictures in one call, and where the time of a call goes.
+"""What asking costs: many questions or pictures in one call, and where the time of a call goes.
 
     python -m benchmarks.ask_speed --out benchmarks/results/ask_speed.json
 
-Ratios are of times taken in turns on the same machine, so that load from elsewhere falls on both; nothing here is a
-test, and no time is asserted.
+Ratios are of times taken in turns on the same machine, so that load from elsewhere falls on both. Nothing
+here is a test, and no time is asserted.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
     """Time ways of doing the same in turns.
 
     Returns:
-        Median seconds of each way, ratio of the first to the second with its smallest and largest over rounds,
-        and the peak memory of each in MiB.
+        Median seconds of each way, ratio of the first to the second with its smallest and largest over
+        rounds, and the peak memory of each in MiB.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     peak: dict[str, float] = {}
@@ -76,23 +76,32 @@ def shares(model: Any, photo: str, question: str, rounds: int) -> dict[str, Any]
     processor = model.checked_processor()
     spent: dict[str, list[float]] = {}
 
-    def timed(name: str, step: Callable[[], Any]) -> Any:
+    def timed(name: str, step: Callable[..., Any], *args: Any) -> Any:
         began = time.perf_counter()
-        result = step()
+        result = step(*args)
         spent.setdefault(name, []).append(time.perf_counter() - began)
         return result
 
+    @torch.inference_mode()
+    def encode(crop: Any) -> Any:
+        return model.encoder(processor.pixels([crop]).to(model.device, model.encoder_dtype))
+
+    def ask(photo: str) -> Any:
+        return model.ask(photo, question, crop="face")
+
     for _ in range(rounds + 1):
-        picture = timed("load", lambda: load_image(photo))
-        face = timed("detect", lambda: detect_faces(picture))[0]
-        crop = timed("crop", lambda: processor.crop(picture, face.box, face.landmarks).image)
-        with torch.inference_mode():
-            timed("encode", lambda: model.encoder(processor.pixels([crop]).to(model.device, model.encoder_dtype)))
-        timed("whole", lambda: model.ask(photo, question, crop="face"))
+        picture = timed("load", load_image, photo)
+        face = timed("detect", detect_faces, picture)[0]
+        crop = timed("crop", processor.crop, picture, face.box, face.landmarks).image
+        timed("encode", encode, crop)
+        timed("whole", ask, photo)
     middle = {name: statistics.median(times[1:]) for name, times in spent.items()}  # the first warms up
     whole = middle.pop("whole")
     middle["answer"] = max(whole - sum(middle.values()), 0.0)
-    return {"seconds": round(whole, 4), "shares": {name: round(value / whole, 3) for name, value in middle.items()}}
+    return {
+        "seconds": round(whole, 4),
+        "shares": {name: round(value / whole, 3) for name, value in middle.items()},
+    }
 
 
 def measure(model: Any, photo: str, *, count: int, pictures: int, rounds: int) -> dict[str, Any]:
@@ -114,7 +123,9 @@ def measure(model: Any, photo: str, *, count: int, pictures: int, rounds: int) -
         result[f"pictures_{where}"] = in_turns(
             {
                 "one_call": lambda all_=several, mode=mode: model.ask(all_, asked[0], crop=mode),
-                "one_by_one": lambda all_=several, mode=mode: [model.ask(x, asked[0], crop=mode) for x in all_],
+                "one_by_one": lambda all_=several, mode=mode: [
+                    model.ask(x, asked[0], crop=mode) for x in all_
+                ],
             },
             rounds,
         )
@@ -129,11 +140,13 @@ def render(result: dict[str, Any]) -> str:
             one = result[f"{key}_{where}"]
             low, high = one["ratio_range"]
             lines.append(
-                f"  {count} {key} in one call, {where}: {one['ratio']:.2f} of the time of {count} calls ({low:.2f} to "
-                f"{high:.2f}), {one['seconds']['one_call']:.2f} s; peak {one['peak_mib']['one_call']} MiB against "
-                f"{one['peak_mib']['one_by_one']}"
+                f"  {count} {key} in one call, {where}: {one['ratio']:.2f} of the time of {count} calls "
+                f"({low:.2f} to {high:.2f}), {one['seconds']['one_call']:.2f} s; "
+                f"peak {one['peak_mib']['one_call']} MiB against {one['peak_mib']['one_by_one']}"
             )
-    parts = ", ".join(f"{name} {100 * share:.0f} %" for name, share in result["one_question"]["shares"].items())
+    parts = ", ".join(
+        f"{name} {100 * share:.0f} %" for name, share in result["one_question"]["shares"].items()
+    )
     lines.append(f"  one question about a photo: {result['one_question']['seconds']:.2f} s: {parts}")
     return "\n".join(lines)
 
@@ -158,7 +171,9 @@ def _peak() -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ask_speed", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ask_speed", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--model", default="facemllm-tiny", help="name or folder")
     parser.add_argument("--photo", default=str(files("facemllm") / "assets" / "portrait.jpg"))
     parser.add_argument("--questions", type=int, default=8)

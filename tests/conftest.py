@@ -1,10 +1,17 @@
 """Real parts, made once: a small model with random weights, and a real portrait."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# CI repeats the same examples, so that a red build is a change's own doing; HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 QUESTIONS = ["How old is this person?", "What is the expression of this person?", "Is the person smiling?"]
 

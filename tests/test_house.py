@@ -80,11 +80,11 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_the_package_is_quick():
-    assert not loaded_by("import facemllm; dir(facemllm)") & HEAVY
+    assert not loaded_by("import facemllm; dir(facemllm)").intersection(HEAVY)
 
 
 def test_a_heavy_import_is_noticed():
-    assert "torch" in loaded_by("import facemllm.ops") & HEAVY
+    assert "torch" in loaded_by("import facemllm.ops").intersection(HEAVY)
 
 
 def test_parts_do_not_import_what_they_may_not_need():

@@ -220,10 +220,16 @@ def _pad_like(x: Tensor, other: Tensor) -> Tensor:
 
 
 def _map_side(image_size: int, stages: int) -> int:
+    """Return the side of the feature map; each halving needs three positions for its unpadded convolution."""
     side = ((image_size - 7) // 2 + 1 - 3) // 2 + 1
     for _, _, down in STAGES[:stages]:
+        if side < (3 if down else 1):
+            raise ConfigError(
+                "image is too small for the encoder",
+                given=f"image_size={image_size} with stages={stages}",
+                expected="a larger picture: 55 pixels are enough for four stages, 103 for five",
+                do="raise image_size, or keep fewer stages",
+            )
         if down:
             side = max((side - 3) // 2 + 1, side // 2)
-    if side < 1:
-        raise ConfigError("image is too small", given=f"{image_size} pixels", expected="at least 75", do="raise image_size")
     return side

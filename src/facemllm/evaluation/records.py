@@ -13,7 +13,6 @@ from facemllm.evaluation.metrics import Result
 from facemllm.evaluation.parsing import Outcome
 from facemllm.evaluation.tasks import EvalTask, Question
 
-
 COUNTS: dict[Outcome, str] = {
     "answer": "answered",
     "refusal": "refused",
@@ -69,7 +68,7 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     """Return everything a report says about a task.
 
     Metrics are over the answers that could be read; ``accuracy_all`` counts everything else as wrong.
-    ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts, and with ``answered`` add up to ``n``.
+    ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts; with ``answered`` they add up to ``n``.
     """
     answered = [record for record in records if record.outcome == "answer"]
     found = Counter(record.outcome for record in records)

@@ -1,4 +1,4 @@
-"""What can be asked about a dataset: the tasks its labels support, the questions, and how answers are scored."""
+"""What can be asked about a dataset: the tasks its labels support, the questions, and the scoring."""
 
 from __future__ import annotations
 

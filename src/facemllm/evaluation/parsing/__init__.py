@@ -45,7 +45,7 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
         task: One of :data:`TASKS`. Labels are those of :class:`facemllm.data.FaceSample`; for ``yesno``
             "yes" or "no", for ``choice`` the option's text, for ``attributes`` name to True or False.
         text: The answer, as the model gave it.
-        options: What could be chosen, needed for ``choice``. For other tasks, options shown with the question,
+        options: What could be chosen, needed for ``choice``. For other tasks, options shown with it,
             so that an answer by letter is understood.
 
     Raises:

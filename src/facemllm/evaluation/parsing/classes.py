@@ -94,7 +94,7 @@ _LEAD = words("context", "hedges") | frozenset(
 
 
 def _read_statement(reading: Reading) -> Parsed | None:
-    """Read "she is wearing a hat" as yes and "she is not" as no, from the first sentence that states something."""
+    """Read "she is wearing a hat" as yes and "she is not" as no, from the first statement."""
     text = reading.words
     for index in range(len(text) - 1):
         if text[index] not in _SUBJECTS or text[index + 1] not in _STATES:

@@ -1,4 +1,4 @@
-"""What the words around a label do to it (negation, hedging, emphasis, correction), and the choice among labels."""
+"""What the words around a label do to it, such as negation and hedging, and the choice among labels."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Reading:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The texts of the tokens; those that are no answer (refusals, questions) are replaced by full stops."""
+        """The texts of the tokens, with full stops for those that are no answer (refusals, questions)."""
         dead = {index for first, end in (*self._questions, *self._refused) for index in range(first, end)}
         return tuple("." if index in dead else word for index, word in enumerate(self.all_words))
 
