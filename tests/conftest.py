@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-# CI repeats the same examples, so that a red build is a change's own doing; HYPOTHESIS_PROFILE=search looks for new ones.
+# CI repeats the same examples, so that a red build is a change's own doing; HYPOTHESIS_PROFILE=search looks
+# for new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))

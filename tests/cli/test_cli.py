@@ -18,11 +18,13 @@ BUILT_IN = Path(cli.__file__).parents[1] / "assets" / "facemllm-tiny" / "config.
 def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
     """Run the command in this process, which saves the seconds of importing torch."""
     monkeypatch.setattr(sys, "argv", ["facemllm", *arguments])
-    with pytest.raises(SystemExit) as end:
+    try:
         cli.main()
-        raise SystemExit(0)
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
     captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
+    return status, captured.out, captured.err
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def facemllm(capsys, monkeypatch):
 
 
 def test_the_command_is_installed():
-    done = subprocess.run([sys.executable, "-m", "facemllm.cli.main", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "facemllm.cli.main", "--help"], capture_output=True, text=True, check=True
+    )
     assert "ask" in done.stdout
     assert "evaluate" in done.stdout
 
@@ -50,7 +54,10 @@ def test_ask_as_json(facemllm, portrait):
     status, out, _ = facemllm("ask", portrait, "How old is this person?", "What is the head pose?", "--json")
     report = json.loads(out)
     assert status == 0
-    assert [a["question"] for a in report["faces"][0]["answers"]] == ["How old is this person?", "What is the head pose?"]
+    assert [a["question"] for a in report["faces"][0]["answers"]] == [
+        "How old is this person?",
+        "What is the head pose?",
+    ]
     assert len(report["faces"][0]["face"]["landmarks"]) == 5
 
 
@@ -60,7 +67,9 @@ def test_every_face_of_a_photo_is_answered_for(facemllm, portrait, tmp_path):
     both.paste(one, (0, 0))
     both.paste(one.resize((400, 400)), (540, 60))
     both.save(tmp_path / "both.jpg")
-    status, out, _ = facemllm("ask", tmp_path / "both.jpg", "How old is this person?", "--out", tmp_path / "drawn.png")
+    status, out, _ = facemllm(
+        "ask", tmp_path / "both.jpg", "How old is this person?", "--out", tmp_path / "drawn.png"
+    )
     assert status == 0
     assert "face 1 of 2" in out
     assert "face 2 of 2" in out
@@ -73,7 +82,9 @@ def test_demo_saves_a_picture_with_something_drawn_on_it(facemllm, portrait, tmp
     assert "How old is this person?" in out
     drawn, photo = (np.asarray(Image.open(p).convert("RGB"), int) for p in (tmp_path / "demo.png", portrait))
     photo = np.asarray(Image.open(portrait).resize((640, 640)), int) if drawn.shape[1] == 640 else photo
-    assert (np.abs(drawn[: photo.shape[0]] - photo).max(axis=2) > 60).sum() > 500, "box and landmarks are there"
+    assert (np.abs(drawn[: photo.shape[0]] - photo).max(axis=2) > 60).sum() > 500, (
+        "box and landmarks are there"
+    )
     assert drawn.shape[0] > photo.shape[0], "answers stand below"
 
 
@@ -83,7 +94,10 @@ def bad_files(folder: Path) -> dict[str, Path]:
     Image.new("RGB", (1, 1)).save(folder / "dot.png")
     Image.new("RGB", (300, 200), "green").save(folder / "green.png")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
-    return {path.stem: path for path in folder.iterdir()} | {"missing": folder / "missing.jpg", "folder": folder}
+    return {path.stem: path for path in folder.iterdir()} | {
+        "missing": folder / "missing.jpg",
+        "folder": folder,
+    }
 
 
 @pytest.mark.parametrize("kind", ["broken", "text", "dot", "green", "huge", "missing", "folder"])
@@ -99,7 +113,12 @@ def test_a_bad_picture_ends_with_four_parts_and_status_2(facemllm, tmp_path, kin
 @pytest.mark.parametrize("kind", ["cmyk", "grey16", "animated", "palette", "rotated"])
 def test_an_unusual_picture_is_answered_for(facemllm, portrait, tmp_path, kind):
     photo = Image.open(portrait).convert("RGB")
-    path = tmp_path / {"cmyk": "a.jpg", "grey16": "a.png", "animated": "a.gif", "palette": "a.png", "rotated": "a.jpg"}[kind]
+    path = (
+        tmp_path
+        / {"cmyk": "a.jpg", "grey16": "a.png", "animated": "a.gif", "palette": "a.png", "rotated": "a.jpg"}[
+            kind
+        ]
+    )
     if kind == "cmyk":
         photo.convert("CMYK").save(path)
     elif kind == "grey16":
@@ -129,6 +148,10 @@ def test_unknown_model_and_option_end_with_status_2(facemllm, portrait):
 @pytest.mark.skipif(not BUILT_IN.is_file(), reason="the built-in model is not in this checkout")
 def test_the_built_in_model_knows_what_it_does_not_know(portrait):
     model = AutoFaceMLLM.from_pretrained("facemllm-tiny")
-    unknown = ["What is the capital of Peru?", "What is this person's bank balance?", "Which car does she drive?"]
+    unknown = [
+        "What is the capital of Peru?",
+        "What is this person's bank balance?",
+        "Which car does she drive?",
+    ]
     assert [answer.known for answer in model.ask(portrait, unknown)] == [False] * 3
     assert model.ask(portrait, "How old is this person?").known

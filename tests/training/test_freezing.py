@@ -17,7 +17,10 @@ def test_only_the_selected_parts_train_and_counts_are_told():
     model = Parts()
     selection = select(model, ["connector"])
     assert selection.table(model) == [("connector", 2, 6)]
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["connector.weight", "connector.bias"]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
+        "connector.weight",
+        "connector.bias",
+    ]
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():

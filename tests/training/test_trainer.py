@@ -12,7 +12,7 @@ from facemllm.training import ThreeStageRecipe, Trainer
 SMALL = (
     "encoder.pretrained=false",
     "encoder_phase={steps: 2, batch_size: 4, data: [{dataset: utkface, split: all}]}",
-    "language_phase={steps: 3, batch_size: 8, texts: 200, hidden_size: 32, layers: 1, heads: 2, vocab_size: 700}",
+    "language_phase={steps: 3, batch_size: 8, texts: 200, hidden_size: 32, layers: 1, heads: 2, vocab_size: 700}",  # noqa: E501
     *(f"stages.{i}.steps={2 + i}" for i in range(3)),
     *(f"stages.{i}.batch_size=4" for i in range(3)),
     *(f"stages.{i}.data=[{{dataset: utkface, split: all}}]" for i in range(3)),
@@ -38,9 +38,18 @@ def test_each_stage_trains_what_it_says_and_nothing_else(recipe, faces_root, por
     assert {name.split(".")[0] for name in moved(stages / "1-alignment")} == {"connector"}
     assert {name.split(".")[0] for name in moved(stages / "3-face-tasks")} == {"connector", "language_model"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert {line["phase"] for line in lines} == {"language", "encoder", "alignment", "basic-vqa", "face-tasks"}
+    assert {line["phase"] for line in lines} == {
+        "language",
+        "encoder",
+        "alignment",
+        "basic-vqa",
+        "face-tasks",
+    }
     saved = AutoFaceMLLM.from_pretrained(tmp_path / "run" / "model")
-    assert saved.ask(portrait, "How old is this person?").text == model.ask(portrait, "How old is this person?").text
+    assert (
+        saved.ask(portrait, "How old is this person?").text
+        == model.ask(portrait, "How old is this person?").text
+    )
     assert set(saved.heads) == {"expression", "age", "gender", "ethnicity", "pose"}
     assert saved.config.training_data[0]["dataset"] == "utkface"
 
@@ -85,7 +94,8 @@ def test_without_data_it_says_so(recipe, tmp_path, monkeypatch):
 
 def test_a_stage_may_train_the_encoder(recipe, faces_root, tmp_path):
     changed = ThreeStageRecipe.load(
-        "tiny", (*SMALL, "stages.2.train=[encoder, connector]", "stages.2.lr={encoder: 0.001, connector: 0.001}")
+        "tiny",
+        (*SMALL, "stages.2.train=[encoder, connector]", "stages.2.lr={encoder: 0.001, connector: 0.001}"),
     )
     run(changed, faces_root, tmp_path / "run")
     parts = {name.split(".")[0] for name in moved(tmp_path / "run" / "stages" / "3-face-tasks")}

@@ -33,7 +33,12 @@ def demo(
     save_picture(portrait, answers, out)
     if json:
         print_json(
-            {"model": model, "picture": out, "answers": [a.to_dict() for a in answers[0]], "description": description}
+            {
+                "model": model,
+                "picture": out,
+                "answers": [a.to_dict() for a in answers[0]],
+                "description": description,
+            }
         )
         return
     for answer in answers[0]:

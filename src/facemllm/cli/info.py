@@ -52,7 +52,13 @@ def _collect() -> dict[str, Any]:
     devices += [f"cuda:{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")
-    registries = {"encoder": ENCODERS, "connector": CONNECTORS, "head": HEADS, "detector": DETECTORS, "reader": READERS}
+    registries = {
+        "encoder": ENCODERS,
+        "connector": CONNECTORS,
+        "head": HEADS,
+        "detector": DETECTORS,
+        "reader": READERS,
+    }
     return {
         "facemllm": facemllm.__version__,
         "python": platform.python_version(),

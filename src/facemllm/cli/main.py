@@ -11,7 +11,7 @@ from facemllm.core.errors import FaceMLLMError
 
 app = typer.Typer(
     name="facemllm",
-    help="Face perception for multimodal language models. Research use; see the model card before relying on an answer.",
+    help="Face perception for multimodal language models. For research; read the model card first.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -16,7 +16,8 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="Built-in name, folder, or hub id.", metavar="MODEL")
 ]
 Crop = Annotated[
-    str | None, typer.Option("--crop", help="face: find faces; none: the picture is a face crop.", metavar="face|none")
+    str | None,
+    typer.Option("--crop", help="face: find faces; none: the picture is a face crop.", metavar="face|none"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -48,7 +48,9 @@ def save_picture(image: Any, answers: Sequence[Sequence[Answer]], path: str | Pa
         lines += [
             (line, colour if new else "#dddddd")
             for answer in of_face
-            for line, new in _wrapped(f"{prefix}{answer.question}", answer.text, draw, font, photo.width - 2 * size)
+            for line, new in _wrapped(
+                f"{prefix}{answer.question}", answer.text, draw, font, photo.width - 2 * size
+            )
         ]
     step = round(size * 1.45)
     sheet = Image.new("RGB", (photo.width, photo.height + step * len(lines) + size), "#202124")
@@ -61,7 +63,10 @@ def save_picture(image: Any, answers: Sequence[Sequence[Answer]], path: str | Pa
         sheet.save(path)
     except (OSError, ValueError) as error:
         raise ImageError(
-            "cannot save the picture", given=f"{path} ({error})", expected="a writable path ending in .png or .jpg", do="choose another"
+            "cannot save the picture",
+            given=f"{path} ({error})",
+            expected="a writable path ending in .png or .jpg",
+            do="choose another",
         ) from None
 
 

@@ -12,9 +12,13 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes, such as stages.0.steps=50.", metavar="KEY=VALUE...")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of the datasets' folders; or set FACEMLLM_DATA.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of the datasets' folders; or set FACEMLLM_DATA.")
+    ] = None,
     out: Annotated[str, typer.Option(help="Folder for logs, checkpoints and the model.")] = "runs/latest",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what is in the output folder.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars and tables.")] = False,
 ) -> None:
     """Train a face MLLM in three stages."""

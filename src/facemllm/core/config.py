@@ -46,20 +46,30 @@ def load_yaml(path: str | Path, overrides: tuple[str, ...] = ()) -> dict[str, An
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError("cannot read configuration", given=path, expected="a YAML file", do="check the path")
+        raise ConfigError(
+            "cannot read configuration", given=path, expected="a YAML file", do="check the path"
+        )
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ConfigError("configuration is not YAML", given=error, expected="valid YAML", do=f"correct {path}") from None
+        raise ConfigError(
+            "configuration is not YAML", given=error, expected="valid YAML", do=f"correct {path}"
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(
-            "configuration is not a mapping", given=type(values).__name__, expected="key: value lines", do=f"correct {path}"
+            "configuration is not a mapping",
+            given=type(values).__name__,
+            expected="key: value lines",
+            do=f"correct {path}",
         )
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(
-                "cannot read override", given=override, expected="key=value", do="write for example stages.0.epochs=2"
+                "cannot read override",
+                given=override,
+                expected="key=value",
+                do="write for example stages.0.epochs=2",
             )
         _set(values, key.split("."), yaml.safe_load(text), override)
     return values

@@ -28,9 +28,7 @@ class FaceMLLMError(ValueError):
 
     def __init__(self, what: str, *, given: object, expected: object, do: str) -> None:
         self.what, self.given, self.expected, self.do = what, str(given), str(expected), do
-        super().__init__(
-            f"{what}\n  given:    {self.given}\n  expected: {self.expected}\n  do:       {do}"
-        )
+        super().__init__(f"{what}\n  given:    {self.given}\n  expected: {self.expected}\n  do:       {do}")
 
 
 class ConfigError(FaceMLLMError):

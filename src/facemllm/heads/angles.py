@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,13 +31,13 @@ class AnglesHead(TaskHead):
         self.angles = tuple(angles)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the smooth L1 loss in units of 30 degrees; ``labels`` [B, A] in degrees, NaN where unknown."""
+        """Return smooth L1 in units of 30 degrees; ``labels`` [B, A] in degrees, NaN where unknown."""
         known = ~labels.isnan()
-        losses = F.smooth_l1_loss(outputs.float() * UNIT / 30, labels.nan_to_num().float() / 30, reduction="none")
+        losses = F.smooth_l1_loss(
+            outputs.float() * UNIT / 30, labels.nan_to_num().float() / 30, reduction="none"
+        )
         return mean_of_known(losses, known)
 
     def predict(self, outputs: Tensor) -> list[dict[str, float]]:
         """Return the angles of each sample in degrees, by name."""
         return [dict(zip(self.angles, row, strict=True)) for row in (outputs.float() * UNIT).tolist()]
-
-

@@ -49,8 +49,8 @@ def create_head(name: str | nn.Module, *, in_dim: int | None = None, **options: 
     """Build a head by name, or return the instance given.
 
     Args:
-        name: "classification", "multilabel", "age", "angles", "rotation", "embedding", one of another package, or
-            an instance.
+        name: "classification", "multilabel", "age", "angles", "rotation", "embedding", one of another
+            package, or an instance.
         in_dim: D, width of the encoder's features; needed with a name.
         **options: Of the head.
 
@@ -68,7 +68,7 @@ def create_head(name: str | nn.Module, *, in_dim: int | None = None, **options: 
         if options or in_dim not in (None, getattr(name, "in_dim", in_dim)):
             raise ConfigError(
                 "cannot use this head",
-                given=f"{type(name).__name__} of width {getattr(name, 'in_dim', None)} with options {sorted(options)}",
+                given=f"{type(name).__name__}(in_dim={getattr(name, 'in_dim', None)}), {sorted(options)}",
                 expected=f"a head of width {in_dim} without options",
                 do="set its options when you build it",
             )
@@ -84,5 +84,3 @@ def create_head(name: str | nn.Module, *, in_dim: int | None = None, **options: 
 def mean_of_known(losses: Tensor, known: Tensor) -> Tensor:
     """Return the mean of ``losses`` [B] where ``known`` [B], with a gradient even where nothing is known."""
     return (losses * known).sum() / known.sum().clamp(min=1)
-
-

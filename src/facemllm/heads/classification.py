@@ -33,7 +33,12 @@ class ClassificationHead(TaskHead):
         self, in_dim: int, classes: Sequence[str], *, dropout: float = 0.0, label_smoothing: float = 0.0
     ) -> None:
         super().__init__(
-            in_dim, len(classes), dropout=dropout, name="classification", classes=list(classes), label_smoothing=label_smoothing
+            in_dim,
+            len(classes),
+            dropout=dropout,
+            name="classification",
+            classes=list(classes),
+            label_smoothing=label_smoothing,
         )
         self.classes, self.label_smoothing = tuple(classes), label_smoothing
 
@@ -42,7 +47,8 @@ class ClassificationHead(TaskHead):
 
         Args:
             outputs: Raw outputs [B, C].
-            labels: Class indices [B], -100 where unknown; or the classes that are possible [B, C], boolean, for labels
+            labels: Class indices [B], -100 where unknown; or the classes that are possible [B, C], boolean,
+            for labels
                 that are coarser than the classes (all False where unknown). Then the probability of the
                 possible classes together is raised.
         """
@@ -53,7 +59,11 @@ class ClassificationHead(TaskHead):
             return mean_of_known(-torch.logsumexp(logprobs, 1), known)
         known = labels != MISSING
         losses = F.cross_entropy(
-            outputs.float(), labels, ignore_index=MISSING, label_smoothing=self.label_smoothing, reduction="none"
+            outputs.float(),
+            labels,
+            ignore_index=MISSING,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
         )
         return mean_of_known(losses, known)
 
@@ -81,7 +91,9 @@ class MultiLabelHead(TaskHead):
         [{'AU1': True, 'AU2': False}]
     """
 
-    def __init__(self, in_dim: int, labels: Sequence[str], *, dropout: float = 0.0, threshold: float = 0.5) -> None:
+    def __init__(
+        self, in_dim: int, labels: Sequence[str], *, dropout: float = 0.0, threshold: float = 0.5
+    ) -> None:
         super().__init__(
             in_dim, len(labels), dropout=dropout, name="multilabel", labels=list(labels), threshold=threshold
         )
@@ -90,7 +102,9 @@ class MultiLabelHead(TaskHead):
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return binary cross entropy; ``labels`` [B, C] are 0 or 1, NaN where unknown."""
         known = ~labels.isnan()
-        losses = F.binary_cross_entropy_with_logits(outputs.float(), labels.nan_to_num().float(), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            outputs.float(), labels.nan_to_num().float(), reduction="none"
+        )
         return mean_of_known(losses, known)
 
     def predict(self, outputs: Tensor) -> list[dict[str, bool]]:

@@ -28,7 +28,7 @@ class EmbeddingHead(TaskHead):
         super().__init__(in_dim, size, dropout=dropout, name="embedding", size=size)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return one minus the cosine to the teacher's embedding; ``labels`` [B, E], NaN rows where unknown."""
+        """Return one minus the cosine to a teacher's ``labels`` [B, E], NaN rows where unknown."""
         known = ~labels.isnan().any(1)
         cosine = F.cosine_similarity(outputs.float(), torch.where(known[:, None], labels.float(), 1.0), dim=1)
         return mean_of_known(1 - cosine, known)

@@ -40,7 +40,7 @@ class RotationHead(TaskHead):
         return torch.stack([x, y, torch.linalg.cross(x, y)], dim=2)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean geodesic distance in radians; ``labels`` [B, 3, 3] are rotations, NaN where unknown."""
+        """Return the mean geodesic distance in radians to ``labels`` [B, 3, 3], NaN where unknown."""
         known = ~labels.isnan().any(-1).any(-1)
         wanted = torch.where(known[:, None, None], labels.float(), torch.eye(3, device=labels.device))
         return mean_of_known(geodesic_distance(self.matrix(outputs), wanted), known)
@@ -73,7 +73,9 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
 def rotation_matrix(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """Return R = Rz(roll) Ry(yaw) Rx(pitch) [B, 3, 3] for angles in degrees [B]."""
-    (sy, cy), (sp, cp), (sr, cr) = ((torch.sin(a), torch.cos(a)) for a in map(torch.deg2rad, (yaw, pitch, roll)))
+    (sy, cy), (sp, cp), (sr, cr) = (
+        (torch.sin(a), torch.cos(a)) for a in map(torch.deg2rad, (yaw, pitch, roll))
+    )
     rows = [
         torch.stack([cr * cy, cr * sy * sp - sr * cp, cr * sy * cp + sr * sp], 1),
         torch.stack([sr * cy, sr * sy * sp + cr * cp, sr * sy * cp - cr * sp], 1),

@@ -62,7 +62,9 @@ class AskingMixin:
             '34'
         """
         if faces not in ("largest", "all"):
-            raise ConfigError("cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one")
+            raise ConfigError(
+                "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
+            )
         asked = [questions] if isinstance(questions, str) else list(questions)
         many = isinstance(image, (list, tuple))
         seen = [
@@ -116,18 +118,27 @@ class AskingMixin:
         """
         if len(set(options)) < 2 or len(set(options)) != len(options):
             raise ConfigError(
-                "cannot choose", given=list(options), expected="two or more different options", do="pass options=[...]"
+                "cannot choose",
+                given=list(options),
+                expected="two or more different options",
+                do="pass options=[...]",
             )
         many = isinstance(image, (list, tuple))
-        flat = [_views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])]
+        flat = [
+            _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
+        ]
         features = _encode(self, flat)
         processor = self.checked_processor()
         encoded = [processor.encode_qa(question, option) for option in options]
-        batch = {k: v.to(self.device) for k, v in processor.pad(encoded, with_labels=True, left=False).items()}
+        batch = {
+            k: v.to(self.device) for k, v in processor.pad(encoded, with_labels=True, left=False).items()
+        }
         labels = batch.pop("labels")[:, 1:]
         results = []
         for feature in features:
-            logits = self(**batch, encoder_features=feature.expand(len(options), -1, -1)).logits[:, :-1].float()
+            logits = (
+                self(**batch, encoder_features=feature.expand(len(options), -1, -1)).logits[:, :-1].float()
+            )
             scores = torch.gather(logits.log_softmax(-1), 2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)
             likelihood = scores.masked_fill(labels == IGNORE, 0).sum(1)
             results.append(dict(zip(options, likelihood.softmax(0).tolist(), strict=True)))
@@ -156,7 +167,9 @@ class AskingMixin:
                 do="add one with model.add_head(name, head)",
             )
         many = isinstance(image, (list, tuple))
-        flat = [_views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])]
+        flat = [
+            _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
+        ]
         module = self.heads[head]
         results = module.predict(module(_encode(self, flat)))
         return results if many else results[0]
@@ -164,7 +177,11 @@ class AskingMixin:
 
 def _views(model: FaceMLLM, image: Any, crop: str | None, on_no_face: str, detector: Any) -> list[View]:
     return views(
-        image, model.checked_processor(), crop=crop or model.config.crop, on_no_face=on_no_face, detector=detector
+        image,
+        model.checked_processor(),
+        crop=crop or model.config.crop,
+        on_no_face=on_no_face,
+        detector=detector,
     )
 
 

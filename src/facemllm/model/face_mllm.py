@@ -211,7 +211,9 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
         )
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=outputs.logits, labels=labels, vocab_size=outputs.logits.shape[-1], **kwargs)
+            loss = self.loss_function(
+                logits=outputs.logits, labels=labels, vocab_size=outputs.logits.shape[-1], **kwargs
+            )
         return FaceMLLMOutput(
             loss=loss,
             logits=outputs.logits,
@@ -259,8 +261,15 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
             ConfigError: If the name is taken.
         """
         if name in self.heads:
-            raise ConfigError("head exists already", given=name, expected="a new name", do=f"del model.heads[{name!r}] first")
-        module = create_head(head, in_dim=self.encoder.embed_dim, **options) if isinstance(head, str) else head
+            raise ConfigError(
+                "head exists already",
+                given=name,
+                expected="a new name",
+                do=f"del model.heads[{name!r}] first",
+            )
+        module = (
+            create_head(head, in_dim=self.encoder.embed_dim, **options) if isinstance(head, str) else head
+        )
         self.heads[name] = module.to(self.device)
         self.config.heads = {**(self.config.heads or {}), name: _without(module.spec, "in_dim")}
         return module

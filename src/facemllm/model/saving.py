@@ -21,7 +21,7 @@ class SavingMixin:
     """``save_pretrained`` and ``from_pretrained`` of :class:`FaceMLLM`."""
 
     def save_pretrained(self: FaceMLLM, save_directory: str | Path, **options: Any) -> None:
-        """Save weights (sharded safetensors), configuration and processor; with LoRA, also ``lora/`` for peft.
+        """Save weights (safetensors), configuration and processor; with LoRA, also ``lora/`` for peft.
 
         Args:
             save_directory: A folder, made if needed.
@@ -63,11 +63,18 @@ class SavingMixin:
             ),
             name,
         )
-        problems = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(key)}
+        problems = {
+            key: sorted(map(str, info[key]))
+            for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+            if info.get(key)
+        }
         if problems:
             raise CheckpointError(
                 "weights do not fit the configuration",
-                given="; ".join(f"{key.replace('_', ' ')}: {', '.join(found[:3])} ({len(found)})" for key, found in problems.items()),
+                given="; ".join(
+                    f"{key.replace('_', ' ')}: {', '.join(found[:3])} ({len(found)})"
+                    for key, found in problems.items()
+                ),
                 expected="a tensor for each parameter and no other",
                 do="save the model again with save_pretrained",
             )
@@ -103,7 +110,7 @@ def _loaded(load: Callable[[], Any], name: str | Path) -> Any:
     except Exception as error:  # transformers, hub and safetensors each raise their own
         raise CheckpointError(
             "cannot load a model",
-            given=f"{name} ({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''})",
-            expected="'facemllm-tiny', a folder written by save_pretrained, or such a model on the hub, in safetensors",
+            given=f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]})",
+            expected="'facemllm-tiny', or what save_pretrained wrote, in a folder or on the hub",
             do="check the name and the files; offline, download the model first",
         ) from error

@@ -46,10 +46,16 @@ def views(
         ImageError: If the picture cannot be read.
         FaceMLLMError: If an option is none of its values.
     """
-    for name, value, allowed in (("crop", crop, ("face", "none")), ("on_no_face", on_no_face, ("error", "whole"))):
+    for name, value, allowed in (
+        ("crop", crop, ("face", "none")),
+        ("on_no_face", on_no_face, ("error", "whole")),
+    ):
         if value not in allowed:
             raise FaceMLLMError(
-                f"cannot use {name}", given=repr(value), expected=" or ".join(map(repr, allowed)), do=f"choose one for {name}"
+                f"cannot use {name}",
+                given=repr(value),
+                expected=" or ".join(map(repr, allowed)),
+                do=f"choose one for {name}",
             )
     picture = load_image(image)
     faces = detect_faces(picture, detector) if crop == "face" else []
@@ -58,7 +64,8 @@ def views(
     if crop == "face" and on_no_face == "error":
         raise NoFaceError(
             "no face found",
-            given=f"a picture of {picture.width}x{picture.height} pixels" + (f" ({image})" if isinstance(image, str) else ""),
+            given=f"a picture of {picture.width}x{picture.height} pixels"
+            + (f" ({image})" if isinstance(image, str) else ""),
             expected="at least one visible face",
             do="use a clearer or closer photo; if the picture already is a face crop, pass crop='none'",
         )

@@ -1,0 +1,1 @@
+"""Pixels and tokens, in one place because they must agree."""

@@ -90,14 +90,19 @@ class FaceProcessor(ProcessorMixin):
         pictures = [] if images is None else list(images) if isinstance(images, (list, tuple)) else [images]
         if pictures:
             data["pixel_values"] = self.pixels(
-                [self.crop(image, box).image for image, box in zip(pictures, boxes or [None] * len(pictures), strict=True)]
+                [
+                    self.crop(image, box).image
+                    for image, box in zip(pictures, boxes or [None] * len(pictures), strict=True)
+                ]
             )
         if text is not None:
             questions = [text] if isinstance(text, str) else list(text)
-            if (pictures and len(pictures) != len(questions)) or (answers is not None and len(answers) != len(questions)):
+            if (pictures and len(pictures) != len(questions)) or (
+                answers is not None and len(answers) != len(questions)
+            ):
                 raise TokenizationError(
                     "pictures and texts do not fit together",
-                    given=f"{len(pictures)} pictures, {len(questions)} questions, {len(answers or questions)} answers",
+                    given=f"{len(pictures)} pictures, {len(questions)} texts, {len(answers or ())} answers",
                     expected="as many of each",
                     do="repeat the picture for each of its questions",
                 )
@@ -105,7 +110,9 @@ class FaceProcessor(ProcessorMixin):
             if answers is None:
                 encoded = [self.encode_prompt(question, images=count) for question in questions]
             else:
-                encoded = [self.encode_qa(q, a, images=count) for q, a in zip(questions, answers, strict=True)]
+                encoded = [
+                    self.encode_qa(q, a, images=count) for q, a in zip(questions, answers, strict=True)
+                ]
             data |= self.pad(encoded, with_labels=answers is not None, left=answers is None)
         return BatchFeature(data)
 
@@ -117,12 +124,19 @@ class FaceProcessor(ProcessorMixin):
             width, height = picture.size
             box = (0.08 * width, 0.02 * height, 0.92 * width, 0.98 * height)
         return crop_face(
-            picture, box, landmarks, size=self.image_size, scale=self.crop_scale, align=self.align and landmarks is not None
+            picture,
+            box,
+            landmarks,
+            size=self.image_size,
+            scale=self.crop_scale,
+            align=self.align and landmarks is not None,
         )
 
     def pixels(self, crops: Sequence[Any]) -> Tensor:
         """Normalise face crops (RGB pictures) to pixel values [B, 3, S, S]."""
-        return torch.stack([to_tensor(crop, self.image_size, self.image_mean, self.image_std) for crop in crops])
+        return torch.stack(
+            [to_tensor(crop, self.image_size, self.image_mean, self.image_std) for crop in crops]
+        )
 
     def encode_prompt(self, question: str, *, images: int = 1) -> Encoded:
         """Tokenise a question for generation."""
@@ -139,7 +153,11 @@ class FaceProcessor(ProcessorMixin):
     def pad(self, encoded: Sequence[Encoded], *, with_labels: bool, left: bool) -> dict[str, Tensor]:
         """Pad to [B, L]: on the left for generation, so that all answers start at the end."""
         length = max(len(item) for item in encoded)
-        pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        pad_id = (
+            self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else self.tokenizer.eos_token_id
+        )
 
         def row(values: Sequence[int], fill: int) -> list[int]:
             filling = [fill] * (length - len(values))

@@ -6,6 +6,7 @@ from facemllm.training.recipe import DataSource, EncoderPhase, LanguagePhase, St
 from facemllm.training.trainer import Trainer
 
 __all__ = [
-    "DataSource", "EncoderPhase", "LanguagePhase", "Movement", "Selection", "Stage", "ThreeStageRecipe", "Trainer",
+    "DataSource", "EncoderPhase", "LanguagePhase", "Movement", "Selection", "Stage", "ThreeStageRecipe",
+    "Trainer",
     "answer_loss", "select", "verify",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ SHIFT, TURN, ZOOM = 0.08, 0.26, (0.85, 1.12)  # share of the side, radians, fact
 def augment(pixels: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mirror, shift, turn, zoom, recolour, blur and cover crops at random.
 
-    Some colour photos are turned grey and some are reduced to 48 pixels, because expression datasets are grey and
+    Some colour photos are turned grey and some are reduced to 48 pixels, because expression datasets are
+    grey and
     small: without it, a model learns the look of a dataset instead of the face.
 
     Args:

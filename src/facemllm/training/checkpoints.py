@@ -12,7 +12,9 @@ import torch
 from facemllm.core.errors import CheckpointError
 
 
-def save_checkpoint(folder: Path, *, step: int, tensors: dict[str, Any], extra: dict[str, Any] | None = None) -> None:
+def save_checkpoint(
+    folder: Path, *, step: int, tensors: dict[str, Any], extra: dict[str, Any] | None = None
+) -> None:
     """Write a checkpoint beside the old one, then put it in its place.
 
     Args:
@@ -46,7 +48,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | Non
             try:
                 state = json.loads((place / "state.json").read_text())
                 tensors = {
-                    name: torch.load(place / f"{name}.pt", map_location="cpu", weights_only=True) for name in state["tensors"]
+                    name: torch.load(place / f"{name}.pt", map_location="cpu", weights_only=True)
+                    for name in state["tensors"]
                 }
             except Exception as error:  # a torn file raises nearly anything
                 raise CheckpointError(

@@ -102,7 +102,10 @@ def crop_dataset(
     readable = json.loads((folder / "done.json").read_text())["readable"]
     if not readable:
         raise DatasetError(
-            f"no readable picture in {name}", given=f"{len(samples)} samples", expected="photos", do="check the data root"
+            f"no readable picture in {name}",
+            given=f"{len(samples)} samples",
+            expected="photos",
+            do="check the data root",
         )
     pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
     if len(readable) < len(samples):

@@ -1,7 +1,8 @@
 """Pretraining of the vision encoder by task heads on labelled faces.
 
-Every dataset knows some labels and not others, so each head learns from the samples that have its label. Labels
-are used as they are: a bin of ages is a bin, and UTKFace's "asian" allows every class of FairFace that it covers.
+Every dataset knows some labels and not others, so each head learns from the samples that have its label.
+Labels are used as they are: a bin of ages is a bin, and UTKFace's "asian" allows every class of FairFace
+that it covers.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def pretrain_encoder(
     for task in phase.tasks:
         spec = dict(HEADS[task])
         model.add_head(task, spec.pop("name"), **spec)
-    network = nn.ModuleDict({"encoder": model.encoder, "heads": model.heads}).to(memory_format=torch.channels_last)
+    network = nn.ModuleDict({"encoder": model.encoder, "heads": model.heads}).to(
+        memory_format=torch.channels_last
+    )
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(phase.ema)
     )
@@ -124,7 +127,8 @@ def pretrain_encoder(
 def task_labels(task: str, samples: Sequence[FaceSample]) -> tuple[Tensor, Tensor]:
     """Return labels as a head takes them, and which samples have one [B].
 
-    ``expression`` and ``gender``: class indices [B]. ``ethnicity``: allowed classes [B, C]. ``age``: first and last
+    ``expression`` and ``gender``: class indices [B]. ``ethnicity``: allowed classes [B, C]. ``age``: first
+    and last
     possible year [B, 2]. ``pose``: pan and tilt in degrees [B, 2].
     """
     rows = [_label(task, sample) for sample in samples]

@@ -99,7 +99,10 @@ def verify(before: Mapping[str, str], model: nn.Module, selection: Selection) ->
     wrong = [name for name in moved if name not in selection and name not in aliases]
     if wrong:
         raise TrainingError(
-            "a frozen tensor changed", given=", ".join(wrong[:5]), expected="no change", do="report this as a bug"
+            "a frozen tensor changed",
+            given=", ".join(wrong[:5]),
+            expected="no change",
+            do="report this as a bug",
         )
     for part, names in selection.names.items():
         if not set(names) & set(moved):

@@ -17,7 +17,9 @@ from facemllm.training.progress import RunLog
 from facemllm.training.recipe import LanguagePhase
 
 
-def write_texts(datasets: list[Dataset], count: int, tasks: tuple[str, ...], seed: int) -> list[tuple[str, str]]:
+def write_texts(
+    datasets: list[Dataset], count: int, tasks: tuple[str, ...], seed: int
+) -> list[tuple[str, str]]:
     """Write question-answer pairs for random samples.
 
     A text-only pair has no picture, so its answer is a guess: what is learnt is which answers fit a question.
@@ -69,10 +71,14 @@ def make_language_model(
 
     def loss_of(model: nn.Module, step: int) -> Tensor:
         chosen = random.Random(f"{seed}/language/{step}").choices(pairs, k=phase.batch_size)
-        batch = processor.pad([processor.encode_qa(q, a, images=0) for q, a in chosen], with_labels=True, left=False)
+        batch = processor.pad(
+            [processor.encode_qa(q, a, images=0) for q, a in chosen], with_labels=True, left=False
+        )
         # The question is language too: here, unlike in the stages, every token but padding is learnt.
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE)
-        return answer_loss(model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, labels)
+        return answer_loss(
+            model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, labels
+        )
 
     llm.model.train()
     run_steps(

@@ -89,7 +89,9 @@ def run_steps(
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
-    optimizer = torch.optim.AdamW([dict(group) for group in groups], weight_decay=weight_decay, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [dict(group) for group in groups], weight_decay=weight_decay, betas=(0.9, 0.98)
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps, warmup))
     if done:
         optimizer.load_state_dict(done[1]["optimizer"])
@@ -120,5 +122,8 @@ def run_steps(
         if (step + 1) % CHECKPOINT_EVERY == 0 or last:
             tensors = {**states, "optimizer": optimizer, "schedule": schedule}
             save_checkpoint(
-                folder, step=step + 1, tensors={key: part.state_dict() for key, part in tensors.items()}, extra=dict(extra or {})
+                folder,
+                step=step + 1,
+                tensors={key: part.state_dict() for key, part in tensors.items()},
+                extra=dict(extra or {}),
             )

@@ -110,12 +110,17 @@ class StageData:
             sample = self.complete(sample, picture, ["age"])  # of a group of ages, the likeliest years
         if rng.random() < stage.unknown:
             return [write_unknown(rng, "train", tasks=stage.tasks)]
-        forms = ["choice", "yes_no", "true_false"] if stage.ask == "basic" else ["open", "choice", "yes_no", "true_false"]
+        forms = (
+            ["choice", "yes_no", "true_false"]
+            if stage.ask == "basic"
+            else ["open", "choice", "yes_no", "true_false"]
+        )
         written = write_questions(sample, rng, stage.tasks, forms=forms)
         if not written:
             return []
         if stage.ask == "all":
-            # Open questions are what people ask and what is measured; the other forms keep what stage two taught.
+            # Open questions are what people ask and what is measured; the other forms keep what stage two
+            # taught.
             weights = [4.0 if qa.form == "open" else 0.6 for qa in written]
         else:
             weights = [1.0] * len(written)

@@ -134,7 +134,9 @@ class Stage(StrictModel):
     @model_validator(mode="after")
     def _rate_for_each_part(self) -> Stage:
         if set(self.lr) != set(self.train):
-            raise ValueError(f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}")
+            raise ValueError(
+                f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}"
+            )
         return self
 
 
@@ -163,7 +165,7 @@ class ThreeStageRecipe(StrictModel):
     name: str
     seed: int = 0
     encoder: dict[str, Any]
-    connector: dict[str, Any] = {"name": "mlp"}
+    connector: dict[str, Any] = Field(default_factory=lambda: {"name": "mlp"})
     language_model: str | None = None
     lora: dict[str, Any] | None = None
     crop_scale: float = 1.1
@@ -195,4 +197,8 @@ class ThreeStageRecipe(StrictModel):
     @staticmethod
     def names() -> list[str]:
         """Return the names of the recipes that come with the package."""
-        return sorted(path.name[:-5] for path in (files("facemllm") / "configs").iterdir() if path.name.endswith(".yaml"))
+        return sorted(
+            path.name[:-5]
+            for path in (files("facemllm") / "configs").iterdir()
+            if path.name.endswith(".yaml")
+        )

@@ -1,4 +1,4 @@
-"""The trainer: pretraining where parts have no weights, then the stages, one readable loop around accelerate."""
+"""The trainer: pretraining where parts have no weights, then the stages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from facemllm.training.crops import CropSet, crop_dataset
 from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
 from facemllm.training.freezing import fingerprints, select, verify
-from facemllm.training.losses import answer_loss
 from facemllm.training.loop import run_steps
+from facemllm.training.losses import answer_loss
 from facemllm.training.progress import RunLog
 from facemllm.training.questions import StageData
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
@@ -129,13 +129,17 @@ class Trainer:
     def _run_stage(self, index: int, stage: Stage, model: FaceMLLM) -> None:
         folder = self.out / "stages" / f"{index + 1}-{stage.name}"
         selection = select(model, stage.train)
-        self._table(f"Stage {index + 1} of {len(self.recipe.stages)}: {stage.name} trains", selection.table(model))
+        self._table(
+            f"Stage {index + 1} of {len(self.recipe.stages)}: {stage.name} trains", selection.table(model)
+        )
         done = load_checkpoint(folder / "checkpoint")
         before = done[0]["before"] if done else fingerprints(model)
         if done and done[0]["step"] >= stage.steps:
             model.load_state_dict(done[1]["model"])
             return
-        trains_encoder = any(name.startswith("encoder.") for names in selection.names.values() for name in names)
+        trains_encoder = any(
+            name.startswith("encoder.") for names in selection.names.values() for name in names
+        )
         data = StageData(
             [self._pictures(source, model, trains_encoder) for source in stage.data],
             [source.weight for source in stage.data],

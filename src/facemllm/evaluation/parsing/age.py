@@ -1,7 +1,7 @@
 """Reading of ages: years, months, ranges, decades, bounds and stages of life.
 
 A range or a decade is read as its middle: "30 to 40" and "in her thirties" are 35; early, mid and late
-thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest whole year it allows; "70+" is 70.
+thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest whole year allowed; "70+" is 70.
 """
 
 from __future__ import annotations
