@@ -95,7 +95,7 @@ def test_unknown_models_are_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"image_size": 50}, "pictures of this size|cannot build"),
+        ({"image_size": 8}, "pictures of this size|cannot build"),
         ({"layer": 40}, "no such layer"),
         ({"select": "class"}, "cannot select tokens"),
         ({"colour": 1}, "cannot build"),

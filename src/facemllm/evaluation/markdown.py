@@ -19,8 +19,8 @@ _SHARES = (
 _HEADLINE = ("accuracy", "balanced_accuracy", "mae", "mae_pan", "mae_tilt", "within_one_bin", "cs5")
 _INTRODUCTION = (
     "{faces} faces; {unreadable} pictures could not be read; in {no_face} the model found no face and took "
-    "the whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; mae is "
-    "the mean absolute error in years or degrees, everything else is in per cent."
+    "the whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; "
+    "mae is the mean absolute error in years or degrees, everything else is in per cent."
 )
 _OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
 
