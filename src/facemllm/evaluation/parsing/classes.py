@@ -8,28 +8,6 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
-_SUBJECTS = frozenset(
-    (
-        "he",
-        "she",
-        "they",
-        "it",
-        "there",
-        "person",
-        "man",
-        "woman",
-        "individual",
-        "subject",
-        "face",
-        "i",
-        "you",
-    )
-)
-_STATES = frozenset(
-    ("is", "are", "has", "have", "wears", "does", "do", "appears", "seems", "looks", "can", "was", "see")
-)
-_DENIALS = frozenset(["not", "no", "without", "never", "nothing", "neither"])
-
 
 def read_class(reading: Reading, task: str) -> Parsed:
     """Read a label of the vocabulary of ``task``."""
@@ -41,16 +19,13 @@ def read_yes_no(reading: Reading) -> Parsed:
 
     "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
     """
+    lead = CLAUSE_BREAKS | words("statements", "lead") | words("context", "hedges")
     said = [
         (hit.value[0], hit.first, hit.end)
         for hit in vocabulary("yes_no").find(reading.words)
         if hit.value is not None
     ]
-    leading = [
-        item
-        for item in said
-        if all(word in CLAUSE_BREAKS or word in _LEAD for word in reading.words[: item[1]])
-    ]
+    leading = [item for item in said if set(reading.words[: item[1]]) <= lead]
     if leading:
         label, first, end = leading[0]
         rest = reading.words[end:]
@@ -73,35 +48,16 @@ def read_yes_no(reading: Reading) -> Parsed:
     return reading.nothing()
 
 
-_LEAD = words("context", "hedges") | frozenset(
-    (
-        "well",
-        "so",
-        "the",
-        "answer",
-        "is",
-        "a",
-        "my",
-        "it",
-        "that",
-        "be",
-        "would",
-        "probably",
-        "likely",
-        "most",
-    )
-)
-
-
 def _read_statement(reading: Reading) -> Parsed | None:
     """Read "she is wearing a hat" as yes and "she is not" as no, from the first statement."""
     text = reading.words
+    subjects, states = words("statements", "subjects"), words("statements", "states")
     for index in range(len(text) - 1):
-        if text[index] not in _SUBJECTS or text[index + 1] not in _STATES:
+        if text[index] not in subjects or text[index + 1] not in states:
             continue
         end = next((i for i in range(index, len(text)) if text[i] in CLAUSE_BREAKS), len(text))
         if end - index < 3 and text[index + 2 : end] != ("not",):
             continue
-        denied = bool(_DENIALS & set(text[index:end]))
+        denied = bool(words("statements", "denials") & set(text[index:end]))
         return Parsed("answer", "no" if denied else "yes", reading.span(index, end))
     return None
