@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from facemllm.cli.options import AsJson, print_json
+from facemllm.core.registry import Registry
 
 LIBRARIES = (
     "torch", "torchvision", "transformers", "timm", "peft", "accelerate", "safetensors", "tokenizers",
@@ -52,7 +53,7 @@ def _collect() -> dict[str, Any]:
     devices += [f"cuda:{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")
-    registries = {
+    registries: dict[str, Registry[Any]] = {
         "encoder": ENCODERS,
         "connector": CONNECTORS,
         "head": HEADS,

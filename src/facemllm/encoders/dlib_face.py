@@ -92,7 +92,8 @@ class DlibFaceEncoder(VisionEncoder):
         self.image_size = image_size
         self.spec = {"name": "dlib-face", "image_size": image_size, "stages": stages}
         self.stem = nn.Conv2d(3, STAGES[0][0], 7, stride=2)
-        blocks, in_width = [], STAGES[0][0]
+        blocks: list[FaceResidualBlock] = []
+        in_width = STAGES[0][0]
         for width, count, down in STAGES[:stages]:
             for index in range(count):
                 blocks.append(FaceResidualBlock(in_width, width, down=down and index == 0))
@@ -106,7 +107,8 @@ class DlibFaceEncoder(VisionEncoder):
     def feature_map(self, pixel_values: Tensor) -> Tensor:
         """Map pixel values [B, 3, S, S] to features [B, D, H, W]."""
         x = F.relu(self.stem(pixel_values))
-        return self.blocks(F.max_pool2d(x, 3, stride=2))
+        features: Tensor = self.blocks(F.max_pool2d(x, 3, stride=2))
+        return features
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Map pixel values [B, 3, S, S] to tokens [B, N, D], row by row."""
@@ -123,7 +125,7 @@ def load_dlib_weights(encoder: DlibFaceEncoder, path: str | Path | None = None) 
         CheckpointError: If the file does not hold the expected tensors.
     """
     tensors = _dlib_tensors(_weights_path(path))
-    convs = [encoder.stem] + [c for block in encoder.blocks for c in (block.conv1, block.conv2)]
+    convs = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]  # input first
     full = 1 + 2 * sum(count for _, count, _ in STAGES)
     expected = _layer_sizes()
     for index in range(full):

@@ -97,6 +97,7 @@ class RegionGuidedEncoder(VisionEncoder):
             points = points.expand(len(patches), 5, 2)
         else:
             points = landmarks.to(patches.device, torch.float32) / self.image_size
-        grid = patches.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+        side = self.grid_size
+        grid = patches.transpose(1, 2).reshape(len(patches), -1, side, side)
         pooled = pool_regions(grid, region_boxes(points, self.regions))
         return torch.cat([patches, pooled + self.names.to(patches.dtype)], dim=1)

@@ -37,10 +37,9 @@ def create_encoder(name: str | nn.Module, **options: Any) -> VisionEncoder:
     if not isinstance(name, str):
         return _check_instance(name, options)
     family, slash, member = name.partition("/")
-    if slash and family in ENCODERS and name not in ENCODERS:
-        factory, arguments = ENCODERS.get(family), (member,)
-    else:
-        factory, arguments = ENCODERS.get(name), ()
+    by_family = bool(slash) and family in ENCODERS and name not in ENCODERS
+    factory = ENCODERS.get(family if by_family else name)
+    arguments = (member,) if by_family else ()
     signature = inspect.signature(factory)
     try:
         signature.bind(*arguments, **options)

@@ -57,7 +57,7 @@ class TimmEncoder(VisionEncoder):
                 do="correct it",
             )
         self.layer, self.select = layer, select
-        self.model = _build(arch, image_size, pretrained, options)
+        self.model: Any = _build(arch, image_size, pretrained, options)
         defaults = getattr(self.model, "pretrained_cfg", None) or {}
         self.mean = as_triple(defaults.get("mean", self.mean))
         self.std = as_triple(defaults.get("std", self.std))

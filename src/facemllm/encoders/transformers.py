@@ -67,9 +67,12 @@ class TransformersEncoder(VisionEncoder):
                 do="write hf/<hub id>",
             )
         self.layer, self.select = layer, select
-        self.model = _load(source, revision) if config is None else _from_config(config)
-        own = self.model.config
-        found_mean, found_std = _normalisation(source if config is None else None, own.model_type, revision)
+        model: Any = _load(source or "", revision) if config is None else _from_config(config)
+        self.model = model
+        own: Any = model.config
+        found_mean, found_std = _normalisation(
+            source if config is None else None, str(own.model_type), revision
+        )
         self.mean, self.std = as_triple(mean or found_mean), as_triple(std or found_std)
         native = _first(own.image_size)
         self.image_size = image_size or native
@@ -116,7 +119,7 @@ class TransformersEncoder(VisionEncoder):
             )
 
 
-def _load(source: str | None, revision: str | None) -> nn.Module:
+def _load(source: str, revision: str | None) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
     try:

@@ -87,7 +87,8 @@ class Interviewer:
         try:
             images = list(pictures.values())
             answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
-            heads = {name: self._call(self.model.predict, images, head=name) for name in self.heads}
+            predict = getattr(self.model, "predict", None)
+            heads = {name: self._call(predict, images, head=name) for name in self.heads}
         except ImageError as error:
             if len(pictures) == 1:
                 self._failed(next(iter(pictures)), error)

@@ -130,9 +130,8 @@ def attribute_metrics(
     order = sorted(set(names))
     for name in order:
         own = [i for i, other in enumerate(names) if other == name]
-        full = class_metrics(
-            *([values[i] for i in own] for values in (truth, predicted, clusters)), ["yes", "no"]
-        )
+        right, said, who = ([values[i] for i in own] for values in (truth, predicted, clusters))
+        full = class_metrics(right, said, who, ["yes", "no"])
         each[name] = {"n": len(own)} | {
             key: full[key] for key in ("accuracy", "balanced_accuracy", "intervals")
         }

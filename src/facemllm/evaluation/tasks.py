@@ -103,7 +103,8 @@ class EvalTask:
 
     def scores(self, truth: Sequence[Any], predicted: Sequence[Any]) -> Array:
         """Return one score for each answer [n]: an error for years and angles, otherwise 1 for right."""
-        one: Callable[[Any, Any], float] = {"pose": _pose_error, "age": _year_error}.get(self.label, _hit)
+        errors: dict[str, Callable[[Any, Any], float]] = {"pose": _pose_error, "age": _year_error}
+        one = errors.get(self.label, _hit)
         return np.array([one(a, b) for a, b in zip(truth, predicted, strict=True)], dtype=float)
 
 

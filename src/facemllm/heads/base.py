@@ -30,7 +30,8 @@ class TaskHead(nn.Module, ABC):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [B, N, D] to raw outputs [B, outputs]."""
-        return self.linear(self.dropout(features.mean(1).to(self.linear.weight.dtype)))
+        outputs: Tensor = self.linear(self.dropout(features.mean(1).to(self.linear.weight.dtype)))
+        return outputs
 
     @abstractmethod
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:

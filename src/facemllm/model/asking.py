@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,18 +13,18 @@ from facemllm.model.answers import Answer
 from facemllm.model.vision import View, views
 from facemllm.processing.template import IGNORE, stop_ids
 
-if TYPE_CHECKING:
-    from facemllm.model.face_mllm import FaceMLLM
-
 DESCRIBE = "Describe this face."
 
 
 class AskingMixin:
-    """The methods of :class:`FaceMLLM` that take photos. A list of photos gives a list of results."""
+    """The methods of :class:`FaceMLLM` that take photos. A list of photos gives a list of results.
+
+    ``self`` is typed as Any: a mixin cannot say that it will be mixed into a transformers model.
+    """
 
     @torch.inference_mode()
     def ask(
-        self: FaceMLLM,
+        self: Any,
         image: Any,
         questions: str | Sequence[str],
         *,
@@ -77,18 +77,18 @@ class AskingMixin:
         answers = iter(_generate(self, flat, features, pairs, max_new_tokens, batch_size))
         results = []
         for group in seen:
-            of_faces = [[next(answers) for _ in asked] for _ in group]
+            of_faces: list[Any] = [[next(answers) for _ in asked] for _ in group]
             of_faces = [item[0] for item in of_faces] if isinstance(questions, str) else of_faces
             results.append(of_faces if faces == "all" else of_faces[0])
         return results if many else results[0]
 
-    def describe(self: FaceMLLM, image: Any, *, max_new_tokens: int = 96, **options: Any) -> Any:
+    def describe(self: Any, image: Any, *, max_new_tokens: int = 96, **options: Any) -> Any:
         """Describe the face in a photo in a sentence or two; options as in :meth:`ask`."""
         return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, **options)
 
     @torch.inference_mode()
     def choose(
-        self: FaceMLLM,
+        self: Any,
         image: Any,
         question: str,
         options: Sequence[str],
@@ -146,7 +146,7 @@ class AskingMixin:
 
     @torch.inference_mode()
     def predict(
-        self: FaceMLLM,
+        self: Any,
         image: Any,
         *,
         head: str,
@@ -175,7 +175,7 @@ class AskingMixin:
         return results if many else results[0]
 
 
-def _views(model: FaceMLLM, image: Any, crop: str | None, on_no_face: str, detector: Any) -> list[View]:
+def _views(model: Any, image: Any, crop: str | None, on_no_face: str, detector: Any) -> list[View]:
     return views(
         image,
         model.checked_processor(),
@@ -185,7 +185,7 @@ def _views(model: FaceMLLM, image: Any, crop: str | None, on_no_face: str, detec
     )
 
 
-def _encode(model: FaceMLLM, flat: Sequence[View]) -> Tensor:
+def _encode(model: Any, flat: Sequence[View]) -> Tensor:
     """Return the encoder's features of V views [V, N, D]."""
     pixels = model.checked_processor().pixels([view.crop for view in flat])
     parts = pixels.to(model.device, model.encoder_dtype).split(64)
@@ -193,7 +193,7 @@ def _encode(model: FaceMLLM, flat: Sequence[View]) -> Tensor:
 
 
 def _generate(
-    model: FaceMLLM,
+    model: Any,
     flat: Sequence[View],
     features: Tensor,
     pairs: Sequence[tuple[int, str]],

@@ -33,7 +33,7 @@ class FaceMLLMOutput(CausalLMOutputWithPast):
     image_features: Tensor | None = None
 
 
-class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
+class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A multimodal language model for faces.
 
     Build one with :meth:`from_parts`, or load one with ``AutoFaceMLLM.from_pretrained``.
@@ -48,10 +48,16 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
         16
     """
 
+    # Any: torch types every submodule as "Tensor or Module", which would hide what the parts are.
+    encoder: Any
+    connector: Any
+    language_model: Any
+    heads: Any
+
     config_class = FaceMLLMConfig
     base_model_prefix = "language_model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ("image", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -62,9 +68,9 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
         self,
         config: FaceMLLMConfig,
         *,
-        encoder: nn.Module | None = None,
-        connector: nn.Module | None = None,
-        language_model: nn.Module | None = None,
+        encoder: Any = None,
+        connector: Any = None,
+        language_model: Any = None,
     ) -> None:
         super().__init__(config)
         if encoder is None and not (config.encoder and config.connector):
@@ -74,7 +80,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
                 expected="both, with their names and options",
                 do="use FaceMLLM.from_parts(encoder=..., connector=..., language_model=...)",
             )
-        self.encoder = encoder if encoder is not None else create_encoder(**config.encoder)
+        self.encoder = encoder if encoder is not None else create_encoder(**(config.encoder or {}))
         if language_model is None:
             language_model = AutoModelForCausalLM.from_config(config.text_config)
             if config.lora:
@@ -83,7 +89,9 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
         self.language_model = language_model
         width = language_model.get_input_embeddings().embedding_dim
         if connector is None:
-            connector = create_connector(**config.connector, in_dim=self.encoder.embed_dim, out_dim=width)
+            connector = create_connector(
+                **(config.connector or {}), in_dim=self.encoder.embed_dim, out_dim=width
+            )
         self.connector = connector
         self.heads = nn.ModuleDict()
         for name, spec in (config.heads or {}).items():
@@ -118,11 +126,12 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
         Raises:
             ConfigError: If the widths of instances do not fit together.
         """
-        vision = create_encoder(encoder)
+        vision: Any = create_encoder(encoder)
         llm = load_language_model(language_model)
+        joint: Any = connector
         if isinstance(connector, str):
-            connector = create_connector(connector, in_dim=vision.embed_dim, out_dim=llm.embed_dim)
-        spec = dict(connector.spec)
+            joint = create_connector(connector, in_dim=vision.embed_dim, out_dim=llm.embed_dim)
+        spec = dict(joint.spec)
         widths = (spec.pop("in_dim", vision.embed_dim), spec.pop("out_dim", llm.embed_dim))
         if widths != (vision.embed_dim, llm.embed_dim):
             raise ConfigError(
@@ -132,21 +141,22 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
                 do="build it with in_dim=encoder.embed_dim, out_dim=llm.embed_dim",
             )
         tokenizer = tokenizer or llm.tokenizer
-        image_tokens = connector.num_output_tokens(vision.num_tokens)
+        image_tokens = joint.num_output_tokens(vision.num_tokens)
         peft_config = getattr(llm.model, "peft_config", None)
-        config = FaceMLLMConfig(
-            text_config=llm.model.config,
+        settings: dict[str, Any] = {
+            "text_config": llm.model.config,
             # the configuration is shared, and a new outer one would reset its choice of attention
-            attn_implementation=llm.model.config._attn_implementation,
-            encoder=dict(vision.spec),
-            connector=spec,
-            lora=_lora_options(peft_config) if peft_config else None,
-            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-            image_tokens=image_tokens,
-            crop=crop,
-            crop_scale=crop_scale,
-        )
-        model = cls(config, encoder=vision, connector=connector, language_model=llm.model)
+            "attn_implementation": llm.model.config._attn_implementation,
+            "encoder": dict(vision.spec),
+            "connector": spec,
+            "lora": _lora_options(peft_config) if peft_config else None,
+            "image_token_id": tokenizer.convert_tokens_to_ids("<image>"),
+            "image_tokens": image_tokens,
+            "crop": crop,
+            "crop_scale": crop_scale,
+        }
+        config = FaceMLLMConfig(**settings)
+        model = cls(config, encoder=vision, connector=joint, language_model=llm.model)
         model.processor = FaceProcessor(
             tokenizer,
             image_size=vision.image_size,
@@ -223,11 +233,16 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
             image_features=features,
         )
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         """Hand pictures over in the first step only: afterwards they are in the cache."""
         pictures = {key: kwargs.pop(key, None) for key in ("pixel_values", "encoder_features")}
         first = kwargs.pop("is_first_iteration", False) or kwargs.get("past_key_values") is None
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=first, **kwargs)
+        parent: Any = super()
+        inputs: dict[str, Any] = parent.prepare_inputs_for_generation(
+            input_ids, is_first_iteration=first, **kwargs
+        )
         return inputs | pictures if first or not kwargs.get("use_cache", True) else inputs
 
     def get_input_embeddings(self) -> nn.Module:
@@ -271,7 +286,8 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):
             create_head(head, in_dim=self.encoder.embed_dim, **options) if isinstance(head, str) else head
         )
         self.heads[name] = module.to(self.device)
-        self.config.heads = {**(self.config.heads or {}), name: _without(module.spec, "in_dim")}
+        spec: Any = module.spec
+        self.config.heads = {**(self.config.heads or {}), name: _without(spec, "in_dim")}
         return module
 
     def checked_processor(self) -> FaceProcessor:
@@ -303,7 +319,7 @@ def _merge(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
     return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.dtype))
 
 
-def _name_tied_weights(language_model: nn.Module) -> None:
+def _name_tied_weights(language_model: Any) -> None:
     """Tell transformers where tied weights are inside peft's wrapper.
 
     The wrapper answers for the model within by the inner names, which do not exist under the wrapper's own.

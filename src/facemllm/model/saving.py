@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from facemllm.core.errors import CheckpointError
 from facemllm.language import refuse_remote_code
 from facemllm.processing.processor import FaceProcessor
-
-if TYPE_CHECKING:
-    from facemllm.model.face_mllm import FaceMLLM
 
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
@@ -20,7 +17,7 @@ _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "
 class SavingMixin:
     """``save_pretrained`` and ``from_pretrained`` of :class:`FaceMLLM`."""
 
-    def save_pretrained(self: FaceMLLM, save_directory: str | Path, **options: Any) -> None:
+    def save_pretrained(self: Any, save_directory: str | Path, **options: Any) -> None:
         """Save weights (safetensors), configuration and processor; with LoRA, also ``lora/`` for peft.
 
         Args:

@@ -111,7 +111,8 @@ def transform_points(points: Any, matrix: Any) -> Points:
         [[3.0, 4.0]]
     """
     points, matrix = np.asarray(points, dtype=np.float64), np.asarray(matrix, dtype=np.float64)
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    moved: Points = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved
 
 
 def invert_transform(matrix: Any) -> Points:

@@ -80,7 +80,7 @@ def pretrain_encoder(
     size, mean, std = model.encoder.image_size, model.encoder.mean, model.encoder.std
     shares = [weight for _, weight in sources]
 
-    def loss_of(_: nn.Module, step: int) -> Tensor:
+    def loss_of(_: Any, step: int) -> Tensor:
         rng = random.Random(f"{seed}/encoder/{step}")
         pixels, samples = [], []
         for crops, _ in rng.choices(sources, shares, k=phase.batch_size):

@@ -7,10 +7,11 @@ of whom only the age group is known. Perceived gender and ethnicity are never fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from facemllm.data import FaceSample
 from facemllm.data.vocabularies import age_range
@@ -25,7 +26,7 @@ class Estimates:
         heads: Task heads by name.
     """
 
-    def __init__(self, heads: nn.ModuleDict) -> None:
+    def __init__(self, heads: Mapping[str, Any]) -> None:
         self.heads = heads
 
     @torch.inference_mode()

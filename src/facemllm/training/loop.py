@@ -109,7 +109,7 @@ def run_steps(
                 do="lower its learning rate; the last checkpoint is intact",
             )
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(parameters, clip)
+        norm = float(accelerator.clip_grad_norm_(parameters, clip))
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
@@ -117,8 +117,8 @@ def run_steps(
             after_step(step)
         last = step == steps - 1
         if step % 10 == 0 or last:
-            rates = [round(rate, 8) for rate in schedule.get_last_lr()]
-            log.write(phase=name, step=step, loss=round(loss.item(), 5), norm=round(float(norm), 4), lr=rates)
+            rates = [round(float(rate), 8) for rate in schedule.get_last_lr()]
+            log.write(phase=name, step=step, loss=round(loss.item(), 5), norm=round(norm, 4), lr=rates)
         if (step + 1) % CHECKPOINT_EVERY == 0 or last:
             tensors = {**states, "optimizer": optimizer, "schedule": schedule}
             save_checkpoint(

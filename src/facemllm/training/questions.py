@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,7 +111,7 @@ class StageData:
             sample = self.complete(sample, picture, ["age"])  # of a group of ages, the likeliest years
         if rng.random() < stage.unknown:
             return [write_unknown(rng, "train", tasks=stage.tasks)]
-        forms = (
+        forms: Any = (
             ["choice", "yes_no", "true_false"]
             if stage.ask == "basic"
             else ["open", "choice", "yes_no", "true_false"]

@@ -146,7 +146,9 @@ class Trainer:
             stage,
             model.checked_processor(),
             self.recipe.seed,
-            complete=Estimates(model.heads) if len(model.heads) and not trains_encoder else None,
+            complete=Estimates(dict(model.heads.items()))
+            if len(model.heads) and not trains_encoder
+            else None,
         )
         numbers = number_token_ids(model.checked_processor().tokenizer)
         parameters = dict(model.named_parameters())
@@ -198,7 +200,11 @@ class Trainer:
 
     def _pictures(self, source: DataSource, model: FaceMLLM, trains_encoder: bool) -> FeatureSet | PixelSet:
         processor = model.checked_processor()
-        look = {"size": processor.image_size, "mean": processor.image_mean, "std": processor.image_std}
+        look: dict[str, Any] = {
+            "size": processor.image_size,
+            "mean": processor.image_mean,
+            "std": processor.image_std,
+        }
         if trains_encoder:
             self._encoded.clear()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
