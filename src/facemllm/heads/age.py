@@ -26,8 +26,8 @@ class AgeHead(TaskHead):
 
     Example:
         >>> head = AgeHead(4)
-        >>> head.predict(torch.zeros(1, 101))
-        [50.0]
+        >>> [round(age) for age in head.predict(torch.zeros(1, 101))]
+        [50]
     """
 
     def __init__(self, in_dim: int, *, max_age: int = 100, spread: float = 2.0, dropout: float = 0.0) -> None:

@@ -22,6 +22,7 @@ class AnglesHead(TaskHead):
         dropout: Of the pooled features.
 
     Example:
+        >>> import torch
         >>> AnglesHead(4, angles=["pan", "tilt"]).predict(torch.tensor([[0.5, 0.0]]))
         [{'pan': 45.0, 'tilt': 0.0}]
     """
