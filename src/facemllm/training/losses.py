@@ -67,3 +67,19 @@ def answer_loss(
             target = target / target.sum(1, keepdim=True)
             losses = losses.masked_scatter(is_number, -(target * logprobs[is_number][:, ids]).sum(1))
     return losses.mean()
+
+
+def answer_tokens(labels: Tensor) -> int:
+    """Return how many tokens :func:`answer_loss` averages over, for labels [B, L]."""
+    return int((labels[:, 1:] != IGNORE).sum())
+
+
+def joint_loss(losses: Sequence[Tensor], tokens: Sequence[int]) -> Tensor:
+    """Return the loss of several batches as if they had been one: their mean, weighted by answer tokens.
+
+    Example:
+        >>> joint_loss([torch.tensor(1.0), torch.tensor(4.0)], [2, 1])
+        tensor(2.)
+    """
+    weights = torch.tensor(tokens, dtype=torch.float32, device=losses[0].device)
+    return (torch.stack(list(losses)) * weights).sum() / weights.sum()

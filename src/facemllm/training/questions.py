@@ -24,7 +24,7 @@ from facemllm.training.recipe import Stage
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of one step.
+    """Inputs of one forward pass.
 
     Attributes:
         images: ``encoder_features`` [B, N, D] or ``pixel_values`` [B, 3, S, S] of each pair's image.
@@ -67,11 +67,19 @@ class StageData:
         self.sources, self.weights = list(sources), list(weights)
         self.complete = complete
         self.stage, self.processor, self.seed = stage, processor, f"{seed}/{stage.name}"
+        # A source may be asked fewer tasks than the stage: its labels may be coarser than another's.
+        self._tasks = [
+            [task for task in stage.tasks if source.tasks is None or task in source.tasks]
+            for source in stage.data
+        ]
         # Phrasings and answers repeat: tokenising each pair once saves a third of a small model's step.
         self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of one step.
+    def batches(self, step: int) -> list[Batch]:
+        """Return the pairs of one step in ``length_groups`` batches, short pairs first.
+
+        A row is padded to the longest of its batch, so rows of like length together waste fewer tokens. What
+        is learnt is the same: see :func:`facemllm.training.losses.joint_loss`.
 
         Raises:
             TrainingError: If no question could be written for the drawn samples.
@@ -88,11 +96,16 @@ class StageData:
                     expected="datasets with labels of these tasks",
                     do="add a dataset or a task to the stage",
                 )
-            source = rng.choices(self.sources, self.weights)[0]
-            sample, mirrored, picture = source.draw(rng)
-            for qa in self._pairs(mirror(sample, mirrored), picture, rng):
+            chosen = rng.choices(range(len(self.sources)), self.weights)[0]
+            sample, mirrored, picture = self.sources[chosen].draw(rng)
+            for qa in self._pairs(mirror(sample, mirrored), picture, self._tasks[chosen], rng):
                 rows.append((picture, qa, sample.id))
         rows = rows[: self.stage.batch_size]
+        rows.sort(key=lambda row: len(self._encode(row[1].question, row[1].answer)))
+        size = -(-len(rows) // self.stage.length_groups)
+        return [self._collate(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def _collate(self, rows: Sequence[tuple[Tensor, QA, str]]) -> Batch:
         encoded = [self._encode(qa.question, qa.answer) for _, qa, _ in rows]
         padded = self.processor.pad(encoded, with_labels=True, left=False)
         return Batch(
@@ -102,7 +115,9 @@ class StageData:
             **padded,
         )
 
-    def _pairs(self, sample: FaceSample, picture: Tensor, rng: random.Random) -> list[QA]:
+    def _pairs(
+        self, sample: FaceSample, picture: Tensor, tasks: Sequence[str], rng: random.Random
+    ) -> list[QA]:
         stage = self.stage
         if stage.ask == "captions" or (stage.ask == "all" and rng.random() < stage.descriptions):
             completed = sample if self.complete is None else self.complete(sample, picture)
@@ -116,7 +131,7 @@ class StageData:
             if stage.ask == "basic"
             else ["open", "choice", "yes_no", "true_false"]
         )
-        written = write_questions(sample, rng, stage.tasks, forms=forms)
+        written = write_questions(sample, rng, tasks, forms=forms)
         if not written:
             return []
         if stage.ask == "all":

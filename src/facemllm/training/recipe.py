@@ -28,12 +28,14 @@ class DataSource(StrictModel):
         split: The split to train on.
         weight: Share of the samples drawn, relative to the other sources.
         limit: At most so many samples, drawn at random; none for all.
+        tasks: In a stage, which of its tasks this source is asked about; none for all.
     """
 
     dataset: str
     split: str = "train"
     weight: float = Field(default=1.0, gt=0)
     limit: int | None = Field(default=None, gt=0)
+    tasks: tuple[str, ...] | None = None
 
 
 class EncoderPhase(StrictModel):
@@ -97,6 +99,7 @@ class Stage(StrictModel):
         steps: Optimiser steps.
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
+        length_groups: In how many batches of like length the pairs of a step are run; the result is the same.
         lr: Peak learning rate of each part named in ``train``.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
@@ -115,6 +118,7 @@ class Stage(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
+    length_groups: int = Field(default=4, gt=0)
     lr: dict[str, float]
     weight_decay: float = 0.01
     warmup: float = Field(default=0.03, ge=0, lt=1)
