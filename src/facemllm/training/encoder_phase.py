@@ -116,6 +116,7 @@ def pretrain_encoder(
         seed=seed,
         weight_decay=phase.weight_decay,
         clip=5.0,
+        precision=phase.precision,
         kept={"average": average},
         after_step=lambda _: average.update_parameters(network),
         progress=progress,

@@ -100,7 +100,8 @@ def run_steps(
     parameters = [parameter for group in groups for parameter in group["params"]]
     for step in track(range(start, steps), name, enabled=progress):
         torch.manual_seed(seed * 1_000_003 + step)
-        loss = loss_of(wrapped, step)
+        with accelerator.autocast():  # for what a loss calls beside the wrapped model, such as its parts
+            loss = loss_of(wrapped, step)
         if not torch.isfinite(loss):
             raise TrainingError(
                 "loss is not finite",

@@ -47,6 +47,7 @@ class EncoderPhase(StrictModel):
         lr: Of the encoder; heads learn at twice that rate.
         weight_decay: Of AdamW.
         ema: Decay of the averaged weights that are kept.
+        precision: bfloat16 where the device is faster with it; weights and averages stay float32.
         tasks: Tasks that get a head.
         data: Where the images come from.
     """
@@ -56,6 +57,7 @@ class EncoderPhase(StrictModel):
     lr: float = 6e-4
     weight_decay: float = 0.02
     ema: float = Field(default=0.998, ge=0, lt=1)
+    precision: Precision = "float32"
     tasks: tuple[str, ...] = ("expression", "age", "gender", "ethnicity", "pose")
     data: tuple[DataSource, ...]
 
