@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from facemllm.faces.centerface import decode, free_sizes
+from facemllm.faces.centerface import decode
+from facemllm.faces.onnx_bytes import constant_weights, free_sizes
 
 
 def maps(height=8, width=10):
@@ -62,3 +63,28 @@ def test_freeing_the_sizes_agrees_with_the_network_as_exported():
 
 def test_other_models_are_left_alone():
     assert free_sizes(b"another model") == b"another model"
+
+
+def test_constant_weights_find_the_same_faces(portrait):
+    pytest.importorskip("onnxruntime", reason="needs facemllm[detect]")
+    from facemllm.faces import detect_faces
+    from facemllm.processing.image import load_image
+
+    photo = load_image(portrait)
+    (exact,), (fast,) = (detect_faces(photo, "centerface", fast=fast) for fast in (False, True))
+    assert np.abs(np.array(exact.box) - fast.box).max() < 0.01
+    assert np.abs(exact.landmarks - fast.landmarks).max() < 0.01
+
+
+def test_only_the_weights_leave_the_inputs():
+    """A graph by hand: weights w, inputs x and w, and a field after it."""
+
+    def field(number: int, body: bytes) -> bytes:
+        return bytes((number << 3 | 2, len(body))) + body
+
+    def model(*inputs: bytes) -> bytes:
+        graph = field(5, field(8, b"w")) + b"".join(field(11, field(1, name)) for name in inputs)
+        return b"\x08\x04" + field(7, graph + field(12, field(1, b"y"))) + field(8, b"\x10\x09")
+
+    assert constant_weights(model(b"x", b"w")) == model(b"x")
+    assert constant_weights(model(b"x")) == model(b"x")
