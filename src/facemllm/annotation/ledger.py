@@ -1,0 +1,388 @@
+"""The ledger: every request before it is sent, every picture's end, and the totals.
+
+One SQLite file in write-ahead mode. A request is written down, and the transaction closed, before it is sent;
+a picture's record and its end are one transaction. So a process may be killed at any moment: what is written
+is whole, a request that was under way is known and sent again under the same key, and a picture that has an
+end is never asked about again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facemllm.annotation.store import ShardWriter
+from facemllm.core.errors import ConfigError, FaceMLLMError
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    item TEXT, judge INTEGER, round INTEGER, attempt INTEGER, sent INTEGER, outcome TEXT,
+    tokens_in INTEGER DEFAULT 0, tokens_out INTEGER DEFAULT 0, cost REAL DEFAULT 0,
+    PRIMARY KEY (item, judge, round, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ends (
+    number INTEGER PRIMARY KEY, item TEXT UNIQUE, kind TEXT, reason TEXT, body TEXT, crop BLOB, shard INTEGER
+);
+CREATE INDEX IF NOT EXISTS unsealed ON ends (kind, number) WHERE body IS NOT NULL;
+CREATE TABLE IF NOT EXISTS agreement (
+    judge INTEGER, attribute TEXT, one TEXT, other TEXT, n INTEGER, PRIMARY KEY (judge, attribute, one, other)
+) WITHOUT ROWID;
+"""
+
+RECORD, REJECT = "record", "reject"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, by what it is about.
+
+    Attributes:
+        item: Id of the picture.
+        judge: 0 for the annotator, 1 and up for second opinions.
+        round: 0 for the first question, 1 for the re-ask.
+        attempt: Raised after each answer, good or bad; kept when no answer came.
+    """
+
+    item: str
+    judge: int
+    round: int
+    attempt: int
+
+    def key(self, run: str) -> str:
+        """Return the key it is sent under: the same for the same request, and telling nothing of the picture."""
+        text = json.dumps([run, self.item, self.judge, self.round, self.attempt])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and money of one or more replies."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out, self.cost + other.cost
+        )
+
+
+@dataclass(frozen=True)
+class End:
+    """How a picture ended.
+
+    Attributes:
+        item: Its id.
+        kind: "record" or "reject".
+        reason: Of a reject.
+        body: The record or reject as JSON.
+        crop: JPEG for a webdataset shard, where crops are kept.
+        agreement: Counts of (judge, attribute, one, other).
+    """
+
+    item: str
+    kind: str
+    reason: str
+    body: str
+    crop: bytes | None = None
+    agreement: tuple[tuple[int, str, str, str], ...] = ()
+
+
+@dataclass
+class Totals:
+    """What has happened so far, over all runs of the same folder.
+
+    Attributes:
+        records: Pictures that ended as records.
+        rejects: By reason.
+        asked: Pictures about which at least one request was sent.
+        sent: Requests that were sent.
+        answered: Requests that were answered, by outcome: "answer", "http 429", ...
+        usage: Tokens and money of all answers.
+    """
+
+    records: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    asked: int = 0
+    sent: int = 0
+    answered: dict[str, int] = field(default_factory=dict)
+    usage: Usage = Usage()
+
+    @property
+    def images(self) -> int:
+        """Pictures that have an end."""
+        return self.records + sum(self.rejects.values())
+
+    @property
+    def unanswered(self) -> int:
+        """Requests to which no answer came: timed out, cut off, or under way when a run was killed."""
+        return self.sent - sum(self.answered.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "images": self.images,
+            "records": self.records,
+            "rejects": dict(sorted(self.rejects.items())),
+            "requests": {
+                "sent": self.sent,
+                "answered": dict(sorted(self.answered.items())),
+                "unanswered": self.unanswered,
+            },
+            "tokens": {"in": self.usage.tokens_in, "out": self.usage.tokens_out},
+            "cost_usd": round(self.usage.cost, 6),
+        }
+
+
+class Ledger:
+    """The ledger of one output folder, and the only writer of its shards.
+
+    Its methods that the engine calls are coroutines, though they never wait: the same engine works with a
+    ledger on another machine (:mod:`facemllm.annotation.cluster`).
+
+    Args:
+        out: The output folder; made if missing.
+        binding: The configuration that must stay the same from run to run.
+        format: Of shards, "jsonl" or "webdataset".
+        shard_size: Records to a shard.
+
+    Raises:
+        ConfigError: If the folder was begun with another configuration, or another process works in it.
+    """
+
+    def __init__(
+        self, out: Path, binding: Mapping[str, Any], *, format: str = "jsonl", shard_size: int = 1000
+    ) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.shard_size = out, shard_size
+        self.writer = ShardWriter(out, format)
+        self._lock = _locked(out)
+        try:
+            self._db = sqlite3.connect(out / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_TABLES)
+            self.run = self._same_configuration(dict(binding))
+        except sqlite3.DatabaseError as error:
+            raise FaceMLLMError(
+                "cannot use the ledger",
+                given=f"{out / 'ledger.sqlite'} ({error})",
+                expected="a ledger of this version on a local disk with room",
+                do="free space, or choose another output folder",
+            ) from None
+        self.totals = self._count()
+        self._open = {kind: self._unsealed(kind) for kind in (RECORD, REJECT)}
+        self._next = {kind: self._next_shard(kind) for kind in (RECORD, REJECT)}
+        self._finish_shards()
+
+    # --- what the engine calls
+
+    async def claim(self, items: Iterable[str]) -> dict[str, list[tuple[Request, bool]]]:
+        """Return those pictures that have no end yet, each with the requests already sent about it.
+
+        Each request comes with whether it was answered.
+        """
+        wanted = list(items)
+        marks = ",".join("?" * len(wanted))
+        done = {row[0] for row in self._db.execute(f"SELECT item FROM ends WHERE item IN ({marks})", wanted)}
+        open_: dict[str, list[tuple[Request, bool]]] = {item: [] for item in wanted if item not in done}
+        rows = self._db.execute(
+            "SELECT item, judge, round, attempt, outcome IS NOT NULL FROM requests "
+            f"WHERE item IN ({marks}) ORDER BY attempt",
+            wanted,
+        )
+        for item, judge, round_, attempt, answered in rows:
+            if item in open_:
+                open_[item].append((Request(item, judge, round_, attempt), bool(answered)))
+        return open_
+
+    async def sending(self, request: Request) -> None:
+        """Write down that a request is about to be sent, for the first time or again."""
+        where = (request.item, request.judge, request.round, request.attempt)
+        first = request.judge == request.round == request.attempt == 0
+        fresh = self._db.execute(
+            "INSERT INTO requests (item, judge, round, attempt, sent) VALUES (?, ?, ?, ?, 1) "
+            "ON CONFLICT DO UPDATE SET sent = sent + 1 RETURNING sent",
+            where,
+        ).fetchone()
+        self.totals.sent += 1
+        self.totals.asked += first and fresh[0] == 1
+
+    async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
+        """Write down the answer to a request. A second answer to the same request changes nothing."""
+        changed = self._db.execute(
+            "UPDATE requests SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ? "
+            "WHERE item = ? AND judge = ? AND round = ? AND attempt = ? AND outcome IS NULL",
+            (
+                outcome,
+                usage.tokens_in,
+                usage.tokens_out,
+                usage.cost,
+                request.item,
+                request.judge,
+                request.round,
+                request.attempt,
+            ),
+        ).rowcount
+        if changed:
+            self.totals.answered[outcome] = self.totals.answered.get(outcome, 0) + 1
+            self.totals.usage += usage
+
+    async def finish(self, end: End) -> None:
+        """Write down how a picture ended. A second end of the same picture changes nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO ends (item, kind, reason, body, crop) VALUES (?, ?, ?, ?, ?)",
+                (end.item, end.kind, end.reason, end.body, end.crop),
+            ).rowcount
+            if added and end.agreement:
+                self._db.executemany(
+                    "INSERT INTO agreement VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
+                    end.agreement,
+                )
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        if not added:
+            return
+        if end.kind == RECORD:
+            self.totals.records += 1
+        else:
+            self.totals.rejects[end.reason] = self.totals.rejects.get(end.reason, 0) + 1
+        self._open[end.kind] += 1
+        if self._open[end.kind] >= self.shard_size:
+            self._seal(end.kind)
+
+    async def spent(self) -> Totals:
+        """Return the totals."""
+        return self.totals
+
+    # --- shards
+
+    def seal(self) -> None:
+        """Write what is not in a shard yet, as a last and smaller one."""
+        for kind in (RECORD, REJECT):
+            if self._open[kind]:
+                self._seal(kind)
+
+    def _seal(self, kind: str) -> None:
+        """Give pictures a shard number, write the shard, then let go of their bodies.
+
+        Killed after the first step, the next run writes the same shard again; the file is replaced whole.
+        """
+        self._db.execute(
+            "UPDATE ends SET shard = ? WHERE kind = ? AND body IS NOT NULL AND shard IS NULL",
+            (self._next[kind], kind),
+        )
+        self._next[kind] += 1
+        self._finish_shards()
+
+    def _finish_shards(self) -> None:
+        pending = self._db.execute(
+            "SELECT DISTINCT kind, shard FROM ends WHERE body IS NOT NULL AND shard IS NOT NULL"
+        ).fetchall()
+        for kind, shard in pending:
+            rows = self._db.execute(
+                "SELECT item, body, crop FROM ends WHERE kind = ? AND shard = ? AND body IS NOT NULL "
+                "ORDER BY number",
+                (kind, shard),
+            )
+            self.writer.write(kind, shard, rows)
+            changed = self._db.execute(
+                "UPDATE ends SET body = NULL, crop = NULL WHERE kind = ? AND shard = ? AND body IS NOT NULL",
+                (kind, shard),
+            ).rowcount
+            self._open[kind] = max(self._open[kind] - changed, 0)
+
+    def _unsealed(self, kind: str) -> int:
+        row = self._db.execute(
+            "SELECT COUNT(*) FROM ends WHERE kind = ? AND body IS NOT NULL", (kind,)
+        ).fetchone()
+        return int(row[0])
+
+    def _next_shard(self, kind: str) -> int:
+        row = self._db.execute(
+            "SELECT COALESCE(MAX(shard), -1) + 1 FROM ends WHERE kind = ?", (kind,)
+        ).fetchone()
+        return int(row[0])
+
+    # --- reading
+
+    def agreement_counts(self) -> list[tuple[int, str, str, str, int]]:
+        """Return (judge, attribute, what the annotator said, what the judge said, how often)."""
+        return self._db.execute("SELECT * FROM agreement").fetchall()
+
+    def close(self) -> None:
+        """Close the file and let others in."""
+        self._db.close()
+        self._lock.close()
+
+    def _count(self) -> Totals:
+        one = self._db.execute
+        totals = Totals(usage=Usage(*one(
+            "SELECT COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0), COALESCE(SUM(cost), 0) FROM requests"
+        ).fetchone()))  # fmt: skip
+        totals.sent = one("SELECT COALESCE(SUM(sent), 0) FROM requests").fetchone()[0]
+        totals.asked = one("SELECT COUNT(DISTINCT item) FROM requests").fetchone()[0]
+        totals.answered = dict(
+            one(
+                "SELECT outcome, COUNT(*) FROM requests WHERE outcome IS NOT NULL GROUP BY outcome"
+            ).fetchall()
+        )
+        totals.records = one("SELECT COUNT(*) FROM ends WHERE kind = ?", (RECORD,)).fetchone()[0]
+        totals.rejects = dict(
+            one("SELECT reason, COUNT(*) FROM ends WHERE kind = ? GROUP BY reason", (REJECT,)).fetchall()
+        )
+        return totals
+
+    def _same_configuration(self, binding: dict[str, Any]) -> str:
+        """Store the configuration, or compare it with the stored one; return the run's name."""
+        text = json.dumps(binding, sort_keys=True)
+        self._db.execute(
+            "INSERT OR IGNORE INTO meta VALUES ('begun', ?)", (json.dumps([uuid.uuid4().hex, text]),)
+        )
+        run, stored = json.loads(
+            self._db.execute("SELECT value FROM meta WHERE name = 'begun'").fetchone()[0]
+        )
+        if stored != text:
+            before = json.loads(stored)
+            differing = sorted(key for key in {*before, *binding} if before.get(key) != binding.get(key))
+            self.close()
+            raise ConfigError(
+                "the output folder was begun with another configuration",
+                given="; ".join(f"{key}: {_short(binding.get(key))}" for key in differing),
+                expected="; ".join(f"{key}: {_short(before.get(key))}" for key in differing),
+                do=f"choose another --out, or the same values as in {self.out}",
+            )
+        return str(run)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _locked(out: Path) -> sqlite3.Connection:
+    """Hold the folder until the process ends, however it ends: the system lets go of the lock."""
+    lock = sqlite3.connect(out / "lock", isolation_level=None, timeout=0, check_same_thread=False)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        lock.close()
+        raise ConfigError(
+            "another process is at work in the output folder",
+            given=out,
+            expected="a folder that no other run writes to",
+            do="wait for the other run, or choose another --out",
+        ) from None
+    return lock
