@@ -20,7 +20,7 @@ from facemllm.annotation.judge import ENDPOINT_FAILED, Judge, Requests, Verdict,
 from facemllm.annotation.ledger import RECORD, REJECT, End, Request, Totals
 from facemllm.annotation.records import Annotation, Opinion, Picture, Reject
 from facemllm.core.errors import FaceMLLMError
-from facemllm.model.answers import face_to_dict
+from facemllm.faces import Face
 
 History = list[tuple[Request, bool]]
 Prepare = Callable[[Item], Prepared | Rejection]
@@ -311,6 +311,18 @@ def _opinion(first: Given, other: Verdict) -> Opinion:
         agreement=round(sum(same) / len(same), 4) if same else None,
         provenance=other.provenance,
     )
+
+
+def face_to_dict(face: Face) -> dict[str, Any]:
+    """Return a face as plain values for JSON, in pixels of the upright picture.
+
+    As in answers of models; written out here, as importing those would load transformers for every run.
+    """
+    return {
+        "box": [round(float(value), 1) for value in face.box],
+        "score": round(float(face.score), 3),
+        "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in face.landmarks],
+    }
 
 
 async def _end(queue: asyncio.Queue[Any], workers: Sequence[asyncio.Task[None]]) -> None:

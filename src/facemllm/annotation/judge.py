@@ -42,6 +42,10 @@ class Requests(Protocol):
         """Write down a request before it is sent."""
         ...
 
+    async def busy(self, outcome: str) -> None:
+        """Count an answer that only says that there is none yet."""
+        ...
+
     async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
         """Write down its answer."""
         ...
@@ -194,10 +198,10 @@ class Judge:
     async def _send(self, question: Question, round_: int, course: _Course, ledger: Requests) -> Reply:
         """Send a request, again and again where that may help; each time it is written down first."""
         attempt, answered = course.history.get(round_, (-1, True))
-        attempt += answered  # a request without an answer is the same request when it is sent again
+        # A request that is not settled stays the same request, under the same key, however often it is sent.
+        request = Request(course.item, self.number, round_, attempt + answered)
         tries = 0
         while True:
-            request = Request(course.item, self.number, round_, attempt)
             await ledger.sending(request)
             failure: Busy | NoAnswer
             try:
@@ -205,8 +209,8 @@ class Judge:
                     self.annotator(question, key=request.key(ledger.run)), self.patience.timeout
                 )
             except Busy as busy:
-                await self._note(request, busy.outcome, Usage(), course, ledger)
-                attempt, failure = attempt + 1, busy
+                await ledger.busy(busy.outcome)
+                failure = busy
             except (NoAnswer, asyncio.TimeoutError) as silence:
                 failure = silence if isinstance(silence, NoAnswer) else NoAnswer("timeout")
             except Unusable as refused:

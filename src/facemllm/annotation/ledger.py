@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS ends (
     number INTEGER PRIMARY KEY, item TEXT UNIQUE, kind TEXT, reason TEXT, body TEXT, crop BLOB, shard INTEGER
 );
 CREATE INDEX IF NOT EXISTS unsealed ON ends (kind, number) WHERE body IS NOT NULL;
+CREATE TABLE IF NOT EXISTS busy (outcome TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS agreement (
     judge INTEGER, attribute TEXT, one TEXT, other TEXT, n INTEGER, PRIMARY KEY (judge, attribute, one, other)
 ) WITHOUT ROWID;
@@ -47,7 +48,8 @@ class Request:
         item: Id of the picture.
         judge: 0 for the annotator, 1 and up for second opinions.
         round: 0 for the first question, 1 for the re-ask.
-        attempt: Raised after each answer, good or bad; kept when no answer came.
+        attempt: Raised when a killed run had the answer already and a later one must ask anew; kept when the
+            endpoint was busy or silent, as it then is the same request.
     """
 
     item: str
@@ -105,7 +107,8 @@ class Totals:
         rejects: By reason.
         asked: Pictures about which at least one request was sent.
         sent: Requests that were sent.
-        answered: Requests that were answered, by outcome: "answer", "http 429", ...
+        answered: Requests that were settled by an answer, by outcome: "answer", or "http 400" and the like.
+        busy: Answers that only say that there is none yet, by outcome: "http 429", "http 500".
         usage: Tokens and money of all answers.
     """
 
@@ -114,6 +117,7 @@ class Totals:
     asked: int = 0
     sent: int = 0
     answered: dict[str, int] = field(default_factory=dict)
+    busy: dict[str, int] = field(default_factory=dict)
     usage: Usage = Usage()
 
     @property
@@ -123,8 +127,8 @@ class Totals:
 
     @property
     def unanswered(self) -> int:
-        """Requests to which no answer came: timed out, cut off, or under way when a run was killed."""
-        return self.sent - sum(self.answered.values())
+        """Times that no answer came: timed out, cut off, or under way when a run was killed."""
+        return self.sent - sum(self.answered.values()) - sum(self.busy.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -135,6 +139,7 @@ class Totals:
             "requests": {
                 "sent": self.sent,
                 "answered": dict(sorted(self.answered.items())),
+                "busy": dict(sorted(self.busy.items())),
                 "unanswered": self.unanswered,
             },
             "tokens": {"in": self.usage.tokens_in, "out": self.usage.tokens_out},
@@ -215,6 +220,11 @@ class Ledger:
         ).fetchone()
         self.totals.sent += 1
         self.totals.asked += first and fresh[0] == 1
+
+    async def busy(self, outcome: str) -> None:
+        """Count an answer that only says that there is none yet."""
+        self._db.execute("INSERT INTO busy VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (outcome,))
+        self.totals.busy[outcome] = self.totals.busy.get(outcome, 0) + 1
 
     async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
         """Write down the answer to a request. A second answer to the same request changes nothing."""
@@ -339,6 +349,7 @@ class Ledger:
                 "SELECT outcome, COUNT(*) FROM requests WHERE outcome IS NOT NULL GROUP BY outcome"
             ).fetchall()
         )
+        totals.busy = dict(one("SELECT * FROM busy").fetchall())
         totals.records = one("SELECT COUNT(*) FROM ends WHERE kind = ?", (RECORD,)).fetchone()[0]
         totals.rejects = dict(
             one("SELECT reason, COUNT(*) FROM ends WHERE kind = ? GROUP BY reason", (REJECT,)).fetchall()

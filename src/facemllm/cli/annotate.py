@@ -168,12 +168,15 @@ def annotate(
     from facemllm.core.config import validate
 
     shared = {"terms": terms, "price_in": price_in, "price_out": price_out}
-    extra = {"parameters": _parameters(parameter or []), "structured": structured, "api_key_env": api_key_env}
+    extra = {
+        "parameters": _parameters(parameter or []), "structured": structured,
+        "api_key_env": api_key_env, "timeout": timeout,
+    }  # fmt: skip
     first = {"name": annotator, "options": _options(annotator, endpoint, model, replay, extra), **shared}
     seconds = [
         {
             "name": "openai",
-            "options": _options("openai", second_endpoint or endpoint, name, None, extra | {"timeout": timeout}),
+            "options": _options("openai", second_endpoint or endpoint, name, None, extra),
             **shared,
         }
         for name in second or []
