@@ -2,8 +2,8 @@
 
     python faulty_server.py --share 0.3 --seed 0        # prints its port, serves until it is stopped
 
-It charges tokens once for each idempotency key: a request that is sent again under the same key gets the stored
-answer. ``GET /stats`` tells what it counted; ``GET /prompts`` all distinct texts it was sent.
+It charges tokens once for each idempotency key: a request that is sent again under the same key gets the
+stored answer. ``GET /stats`` tells what it counted; ``GET /prompts`` all distinct texts it was sent.
 """
 
 import argparse
@@ -12,9 +12,11 @@ import base64
 import hashlib
 import json
 import random
+import sys
 
 FAULTS = (
-    "429", "429 retry-after", "500", "hang", "cut body", "cut json", "wrong schema", "refusal", "wrong language",
+    "429", "429 retry-after", "500", "hang", "cut body", "cut json", "wrong schema", "refusal",
+    "wrong language",
 )  # fmt: skip
 CAPTION = "The person has short hair and looks at the camera. The light is even."
 FRENCH = "Une personne aux cheveux courts regarde vers nous avec un sourire."
@@ -47,7 +49,9 @@ class Server:
         try:
             while (head := await reader.readuntil(b"\r\n\r\n")) is not None:
                 first, *lines = head.decode().split("\r\n")
-                headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
+                headers = {
+                    k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)
+                }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 if first.startswith("GET"):
                     value = self.stats() if "/stats" in first else sorted(self.texts)
@@ -123,7 +127,9 @@ class Server:
         names = schema["attributes"]["properties"]
         said = {name: rng.choice(node["enum"]) for name, node in names.items()}
         extra = {
-            name: rng.choice(node["enum"]) for name, node in schema.items() if name not in ("caption", "attributes")
+            name: rng.choice(node["enum"])
+            for name, node in schema.items()
+            if name not in ("caption", "attributes")
         }
         answer = {"caption": CAPTION, "attributes": said, **extra}
         if fault == "wrong language":
@@ -152,7 +158,8 @@ async def main() -> None:
     args = parser.parse_args()
     server = Server(args.share, args.seed, args.delay, args.hang)
     listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, limit=2**24)
-    print(listening.sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{listening.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     async with listening:
         await listening.serve_forever()
 

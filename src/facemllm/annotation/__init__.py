@@ -1,4 +1,4 @@
-"""Re-annotation: photos in, captions and attribute labels of a vision-language model out, with every source named."""
+"""Re-annotation: photos in, captions and attribute labels of a vision-language model out."""
 
 from facemllm.annotation.agreement import agreement_report
 from facemllm.annotation.annotators import (
@@ -23,7 +23,8 @@ from facemllm.annotation.records import Annotation, Opinion, Picture, Provenance
 from facemllm.annotation.sources import ImageSource, ShardSource, Source, create_source
 
 __all__ = [
-    "ANNOTATORS", "AnnotateConfig", "Annotation", "Annotator", "AnnotatorConfig", "Budget", "Busy", "DenyList",
+    "ANNOTATORS", "AnnotateConfig", "Annotation", "Annotator", "AnnotatorConfig", "Budget", "Busy",
+    "DenyList",
     "FacePreparer", "Filter", "ImageSource", "Item", "LicenceFilter", "NoAnswer", "NsfwFilter", "Opinion",
     "Patience", "Picture", "Prepared", "Prompt", "Provenance", "Question", "Reject", "Rejection", "Reply",
     "RunConfig", "ShardSource", "SizeFilter", "Source", "Summary", "Unusable", "agreement_report", "annotate",

@@ -20,8 +20,10 @@ def agreement_report(counts: Counts) -> dict[str, Any]:
     so that memory does not grow with the number of pictures.
 
     Returns:
-        By judge ("1", ...): ``attributes``, each with ``n``, ``same`` (a share) and ``kappa`` (None where both
-        always say one and the same thing, so that chance explains all), and ``mean_kappa`` over those that have one.
+        By judge ("1", ...): ``attributes``, each with ``n``, ``same`` (a share) and ``kappa`` (None where
+        both
+        always say one and the same thing, so that chance explains all), and ``mean_kappa`` over those that
+        have one.
 
     Raises:
         MissingExtraError: If scikit-learn is not installed.

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-SEEN = ("yes", "no", "not visible")
+Seen = Literal["yes", "no", "not visible"]
 """What may be said of an attribute."""
 
-NOT_VISIBLE = SEEN[2]
+NOT_VISIBLE: Literal["not visible"] = "not visible"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Given:
     """
 
     caption: str
-    attributes: dict[str, str]
+    attributes: dict[str, Seen]
     labels: dict[str, str]
 
 
@@ -53,9 +53,8 @@ def answer_model(attributes: Sequence[str], extra: Mapping[str, Sequence[str]]) 
         Answer(caption='A face.', attributes=Attributes(smiling='yes'), gender='male')
     """
     strict = ConfigDict(extra="forbid")
-    seen = Literal[SEEN]  # type: ignore[valid-type]
     # Names such as 5_o_clock_shadow are no Python names, which pydantic does not mind.
-    fields: dict[str, Any] = {name: (seen, ...) for name in attributes}
+    fields: dict[str, Any] = dict.fromkeys(attributes, (Seen, ...))
     labels: dict[str, Any] = {
         name: (Literal[(*options, NOT_VISIBLE)], ...) for name, options in extra.items()
     }

@@ -72,7 +72,8 @@ class AnnotateConfig(StrictModel):
         annotator: Who is asked.
         second: Who is asked too, for agreement.
         format: Of the records' shards.
-        keep_crops: Whether webdataset shards hold the crops. For work on one's own machine: do not publish them.
+        keep_crops: Whether webdataset shards hold the crops. For work on one's own machine: do not publish
+            them.
         shard_size: Records to a shard.
     """
 

@@ -63,8 +63,8 @@ class Engine:
         budget: What may be spent.
         expected: Of one picture, for the budget's first decisions.
         keep_crops: Store crops beside records (webdataset shards only).
-        give_up_after: Pictures in a row about which the endpoint gave no usable reply, after which the run ends
-            with an error. They stay without an end, and the next run asks about them again.
+        give_up_after: Pictures in a row about which the endpoint gave no usable reply, after which the run
+            ends with an error. They stay without an end, and the next run asks about them again.
         on_end: Called after every picture that ended.
     """
 
@@ -98,7 +98,8 @@ class Engine:
         """Work until the source is empty or the budget is spent.
 
         Raises:
-            FaceMLLMError: If the annotator will not answer about any picture, or has not for too many in a row.
+            FaceMLLMError: If the annotator will not answer about any picture, or has not for too many in a
+                row.
         """
         todo: asyncio.Queue[tuple[Item, History] | None] = asyncio.Queue(2 * self.threads)
         ready: asyncio.Queue[_Ready | None] = asyncio.Queue(max(2, self.concurrency // 2))
@@ -219,7 +220,7 @@ class Engine:
             self.on_end(end)
 
     def _hold_back(self, end: End) -> None:
-        """Keep a picture that got no usable reply: if others get one, it was the picture; if none, the endpoint."""
+        """Keep a picture that got no usable reply: was it the picture, or the endpoint?"""
         self._failed.append(end)
         if len(self._failed) >= self.give_up_after:
             self._give_up()
@@ -232,7 +233,7 @@ class Engine:
                 "the endpoint gives no usable replies",
                 given=f"{len(self._failed)} pictures in a row; the last: {detail}",
                 expected=f"replies from {annotator.model!r} at {annotator.endpoint or 'this machine'}",
-                do="look at the server; then run the same command again, which goes on where this one stopped",
+                do="look at the server; then run the same command again, which goes on from here",
             )
 
     async def _settle(self) -> None:

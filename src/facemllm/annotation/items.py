@@ -18,8 +18,8 @@ class Item:
         id: Unique within the source, and the same on every machine (no absolute path).
         data: The file's bytes, or None where ``path`` is read when its turn comes.
         path: The file.
-        metadata: What the source knows: ``url``, ``licence``, ``sha256``, ``sample_id``, ``nsfw``. None of it is
-            ever shown to an annotator.
+        metadata: What the source knows: ``url``, ``licence``, ``sha256``, ``sample_id``, ``nsfw``. None of
+            it is ever shown to an annotator.
         broken: Why the source itself could not give the picture.
 
     Example:

@@ -58,7 +58,7 @@ class Request:
     attempt: int
 
     def key(self, run: str) -> str:
-        """Return the key it is sent under: the same for the same request, and telling nothing of the picture."""
+        """Return the key it is sent under: the same for the same request; it tells nothing of the picture."""
         text = json.dumps([run, self.item, self.judge, self.round, self.attempt])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -158,18 +158,25 @@ class Ledger:
         binding: The configuration that must stay the same from run to run.
         format: Of shards, "jsonl" or "webdataset".
         shard_size: Records to a shard.
+        lock_wait: Seconds to wait for another process that works in the folder.
 
     Raises:
         ConfigError: If the folder was begun with another configuration, or another process works in it.
     """
 
     def __init__(
-        self, out: Path, binding: Mapping[str, Any], *, format: str = "jsonl", shard_size: int = 1000
+        self,
+        out: Path,
+        binding: Mapping[str, Any],
+        *,
+        format: str = "jsonl",
+        shard_size: int = 1000,
+        lock_wait: float = 0.0,
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.shard_size = out, shard_size
         self.writer = ShardWriter(out, format)
-        self._lock = _locked(out)
+        self._lock = _locked(out, lock_wait)
         try:
             self._db = sqlite3.connect(out / "ledger.sqlite", isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -340,7 +347,8 @@ class Ledger:
     def _count(self) -> Totals:
         one = self._db.execute
         totals = Totals(usage=Usage(*one(
-            "SELECT COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0), COALESCE(SUM(cost), 0) FROM requests"
+            "SELECT COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0), COALESCE(SUM(cost), 0) "
+            "FROM requests"
         ).fetchone()))  # fmt: skip
         totals.sent = one("SELECT COALESCE(SUM(sent), 0) FROM requests").fetchone()[0]
         totals.asked = one("SELECT COUNT(DISTINCT item) FROM requests").fetchone()[0]
@@ -383,9 +391,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _locked(out: Path) -> sqlite3.Connection:
+def _locked(out: Path, wait: float) -> sqlite3.Connection:
     """Hold the folder until the process ends, however it ends: the system lets go of the lock."""
-    lock = sqlite3.connect(out / "lock", isolation_level=None, timeout=0, check_same_thread=False)
+    lock = sqlite3.connect(out / "lock", isolation_level=None, timeout=wait, check_same_thread=False)
     try:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError:

@@ -15,7 +15,7 @@ from facemllm.annotation.agreement import agreement_report
 from facemllm.annotation.annotators import Annotator, create_annotator
 from facemllm.annotation.budget import Estimate, estimate
 from facemllm.annotation.config import AnnotateConfig, RunConfig
-from facemllm.annotation.engine import Engine, Prepare
+from facemllm.annotation.engine import Book, Engine, Prepare
 from facemllm.annotation.items import Rejection
 from facemllm.annotation.judge import Judge
 from facemllm.annotation.ledger import End, Ledger, Totals
@@ -91,7 +91,8 @@ def build_parts(
     return Parts(
         source=source if source is not None else create_source(config.images, licence=config.licence),
         prepare=prepare or build_preparer(config),
-        annotators=annotators or [create_annotator(one.name, **one.options) for one in (config.annotator, *config.second)],
+        annotators=annotators or [create_annotator(one.name, **one.options) for one in (config.annotator,
+        *config.second)],
         prompt=prompt or load_prompt(config.prompt, config.include, config.attributes or None),
     )  # fmt: skip
 
@@ -146,8 +147,8 @@ def annotate(
             ``config``; not with Ray, whose workers build their own.
 
     Raises:
-        FaceMLLMError: If the configuration does not fit, differs from that of the folder, or the endpoint does
-            not answer.
+        FaceMLLMError: If the configuration does not fit, differs from that of the folder, or the endpoint
+            does not answer.
 
     Example:
         >>> config = AnnotateConfig(images="photos", annotator=AnnotatorConfig(
@@ -164,42 +165,37 @@ def annotate(
             do="register the part under a name, in an entry point",
         )
     built = build_parts(config, **parts)
-    ledger = Ledger(
-        folder, config.binding(built.prompt.hash), format=config.format, shard_size=config.shard_size
+    folder.mkdir(parents=True, exist_ok=True)
+    with Bar(built.source.count() if progress else None, enabled=progress) as bar:
+        if run.ray is None:
+            totals, counts, skipped, stopped = _here(config, run, built, folder, bar.ended)
+        else:
+            from facemllm.annotation.cluster import run_on_ray
+
+            totals, counts, skipped, stopped = run_on_ray(
+                config, run, built.source, folder, built.prompt.hash, bar.ended
+            )
+    agreement = agreement_report(counts) if counts else {}
+    summary = Summary(totals, skipped, stopped, time.monotonic() - began, agreement, folder)
+    _write_json(
+        folder / "config.json",
+        {"annotate": config.model_dump(mode="json"), "prompt_hash": built.prompt.hash},
     )
-    try:
-        write_json(
-            folder / "config.json",
-            {"annotate": config.model_dump(mode="json"), "prompt_hash": built.prompt.hash},
-        )
-        with Bar(built.source.count() if progress else None, enabled=progress) as bar:
-            if run.ray is None:
-                skipped, stopped = asyncio.run(_here(config, run, built, ledger, bar.ended))
-            else:
-                from facemllm.annotation.cluster import run_on_ray
-
-                skipped, stopped = run_on_ray(config, run, built.source, ledger, bar.ended)
-        ledger.seal()
-        counts = ledger.agreement_counts()
-        agreement = agreement_report(counts) if counts else {}
-        summary = Summary(ledger.totals, skipped, stopped, time.monotonic() - began, agreement, folder)
-        write_json(folder / "summary.json", summary.to_dict())
-        if agreement:
-            write_json(folder / "agreement.json", agreement)
-        return summary
-    finally:
-        ledger.close()
+    _write_json(folder / "summary.json", summary.to_dict())
+    if agreement:
+        _write_json(folder / "agreement.json", agreement)
+    return summary
 
 
-async def _here(
+def build_engine(
     config: AnnotateConfig,
     run: RunConfig,
     parts: Parts,
-    ledger: Ledger,
-    on_end: Callable[[End, Totals], None],
-) -> tuple[int, str | None]:
-    """Run the engine in this process."""
-    engine = Engine(
+    ledger: Book,
+    on_end: Callable[[End], None] | None = None,
+) -> Engine:
+    """Put the engine together."""
+    return Engine(
         prepare=parts.prepare,
         judges=build_judges(config, run, parts.annotators, parts.prompt),
         ledger=ledger,
@@ -209,14 +205,36 @@ async def _here(
         expected=expected_cost(config, parts.prompt),
         keep_crops=config.keep_crops and config.format == "webdataset",
         give_up_after=run.give_up_after,
-        on_end=lambda end: on_end(end, ledger.totals),
+        on_end=on_end,
     )
+
+
+def _here(
+    config: AnnotateConfig,
+    run: RunConfig,
+    parts: Parts,
+    out: Path,
+    on_end: Callable[[End, Totals], None],
+) -> tuple[Totals, list[tuple[int, str, str, str, int]], int, str | None]:
+    """Run the engine in this process."""
+    ledger = Ledger(
+        out, config.binding(parts.prompt.hash), format=config.format, shard_size=config.shard_size
+    )
+    try:
+        engine = build_engine(config, run, parts, ledger, lambda end: on_end(end, ledger.totals))
+        asyncio.run(_run_and_close(engine, parts))
+        ledger.seal()
+        return ledger.totals, ledger.agreement_counts(), engine.skipped, engine.stopped
+    finally:
+        ledger.close()
+
+
+async def _run_and_close(engine: Engine, parts: Parts) -> None:
     try:
         await engine.run(iter(parts.source))
     finally:
         for annotator in parts.annotators:
             await annotator.close()
-    return engine.skipped, engine.stopped
 
 
 def dry_run(
@@ -273,7 +291,7 @@ def _first(items: Iterator[Any], count: int) -> Iterator[Any]:
         yield item
 
 
-def write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     beside = path.with_name(f".{path.name}.part")
     beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

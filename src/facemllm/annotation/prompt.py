@@ -147,7 +147,7 @@ def load_prompt(
             raise ConfigError(
                 f"unknown prompt {os.fspath(prompt)!r}",
                 given=os.fspath(prompt),
-                expected=f"one of {', '.join(sorted(p.stem for p in _FOLDER.glob('*.yaml')))}, or a YAML file",
+                expected=f"one of {', '.join(sorted(p.stem for p in _FOLDER.glob('*.yaml')))}, or a file",
                 do="check the name",
             )
     return Prompt(validate(PromptFile, load_yaml(path), source=path.name), path.stem, include, attributes)

@@ -6,14 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from facemllm.annotation.answer import NOT_VISIBLE
+from facemllm.annotation.answer import NOT_VISIBLE, Seen
 from facemllm.core.config import StrictModel
 from facemllm.data.schema import FaceSample
 
-VERSION = "facemllm.annotation/1"
+VERSION: Literal["facemllm.annotation/1"] = "facemllm.annotation/1"
 """Of the records' layout."""
-
-Seen = Literal["yes", "no", "not visible"]
 
 
 class Picture(StrictModel):
@@ -98,7 +96,8 @@ class Annotation(StrictModel):
     Attributes:
         id: Of the picture in its source.
         picture: Where it came from.
-        face: Box, landmarks and score in pixels of the upright picture; None where the whole picture was taken.
+        face: Box, landmarks and score in pixels of the upright picture; None where the whole picture was
+            taken.
         faces_found: How many faces the detector saw; the most prominent one is described.
         caption: One to five sentences.
         neutralised: Whether words that tell an unasked perceived trait were taken out of the caption.

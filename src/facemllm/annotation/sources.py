@@ -62,7 +62,7 @@ class ImageSource:
         DatasetError: If nothing matches.
     """
 
-    per_part = 256
+    per_part = 16
 
     def __init__(
         self, pattern: str | os.PathLike[str], *, licence: str = "unknown", files: Sequence[str] | None = None
@@ -99,7 +99,7 @@ class ImageSource:
                     Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in IMAGES
                 )
             return
-        for name in glob.iglob(self.pattern, recursive=True):
+        for name in glob.iglob(self.pattern, recursive=True):  # noqa: PTH207 (roots)
             if Path(name).suffix.lower() in IMAGES:
                 yield Path(name)
 
@@ -108,7 +108,8 @@ class ShardSource:
     """Tar shards as img2dataset writes them: ``KEY.jpg``, ``KEY.json`` and ``KEY.txt`` one after another.
 
     Args:
-        pattern: A tar file, a pattern such as ``shards/*.tar``, or a range such as ``shards/{00000..00099}.tar``.
+        pattern: A tar file, a pattern such as ``shards/*.tar``, or a range such as
+            ``shards/{00000..00099}.tar``.
         licence: The terms of the pictures that say nothing themselves.
         shards: Only these files; None for all that match.
 
@@ -237,7 +238,7 @@ def _nsfw(value: Any) -> float | None:
 def _shards(pattern: str) -> list[Path]:
     match = _RANGE.search(pattern)
     if match is None:
-        return sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (** and roots)
+        return sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (roots)
     first, last = match.groups()
     names = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
     return [

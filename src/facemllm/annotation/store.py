@@ -20,8 +20,8 @@ Row = tuple[str, str, bytes | None]
 class ShardWriter:
     """Writes ``records-00000.jsonl`` or ``.tar``, and ``rejects-00000.jsonl``.
 
-    A webdataset shard holds ``KEY.json`` and ``KEY.txt`` (the caption), and ``KEY.jpg`` where crops are kept; the
-    key is the record's number, as ids hold slashes.
+    A webdataset shard holds ``KEY.json`` and ``KEY.txt`` (the caption), and ``KEY.jpg`` where crops are
+    kept; the key is the record's number, as ids hold slashes.
 
     Args:
         out: The folder.

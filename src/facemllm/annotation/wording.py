@@ -1,4 +1,4 @@
-"""What a caption is held to: at most five sentences, in the right language, and no perceived trait unasked."""
+"""What a caption is held to: at most five sentences, the right language, and no perceived trait unasked."""
 
 from __future__ import annotations
 

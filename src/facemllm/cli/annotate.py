@@ -26,13 +26,13 @@ def annotate(
     ],
     out: Annotated[
         str,
-        typer.Option(
-            "--out", "-o", help="Folder; the same again goes on where it stopped.", metavar="DIR"
-        ),
+        typer.Option("--out", "-o", help="Folder; the same again goes on where it stopped.", metavar="DIR"),
     ],
     endpoint: Annotated[
         str | None,
-        typer.Option(help="Base address of an OpenAI-compatible server.", metavar="URL", rich_help_panel=_PANEL_ASK),
+        typer.Option(
+            help="Base address of an OpenAI-compatible server.", metavar="URL", rich_help_panel=_PANEL_ASK
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Model's name.", rich_help_panel=_PANEL_ASK)
@@ -42,12 +42,16 @@ def annotate(
     ] = "openai",
     replay: Annotated[
         str | None,
-        typer.Option(help="Recorded answers, for --annotator replay.", metavar="FILE", rich_help_panel=_PANEL_ASK),
+        typer.Option(
+            help="Recorded answers, for --annotator replay.", metavar="FILE", rich_help_panel=_PANEL_ASK
+        ),
     ] = None,
     second: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also ask this model, at --second-endpoint; repeats.", metavar="MODEL", rich_help_panel=_PANEL_ASK
+            help="Also ask this model, at --second-endpoint; repeats.",
+            metavar="MODEL",
+            rich_help_panel=_PANEL_ASK,
         ),
     ] = None,
     second_endpoint: Annotated[
@@ -57,7 +61,9 @@ def annotate(
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            "--parameter", help="Of generation; repeats. null takes one out.", metavar="KEY=VALUE",
+            "--parameter",
+            help="Of generation; repeats. null takes one out.",
+            metavar="KEY=VALUE",
             rich_help_panel=_PANEL_ASK,
         ),
     ] = None,
@@ -76,9 +82,7 @@ def annotate(
     price_out: Annotated[
         float | None, typer.Option(help="US dollars for a million written.", rich_help_panel=_PANEL_ASK)
     ] = None,
-    prompt: Annotated[
-        str, typer.Option(help="Name, or a YAML file.", rich_help_panel=_PANEL_ASK)
-    ] = "face",
+    prompt: Annotated[str, typer.Option(help="Name, or a YAML file.", rich_help_panel=_PANEL_ASK)] = "face",
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,12 +99,14 @@ def annotate(
     ] = None,
     deny_list: Annotated[
         str | None,
-        typer.Option(help="Ids, URLs, SHA-256 of withdrawn pictures.", metavar="FILE", rich_help_panel=_PANEL_PICTURES),
+        typer.Option(
+            help="Ids, URLs, SHA-256 of withdrawn pictures.", metavar="FILE", rich_help_panel=_PANEL_PICTURES
+        ),
     ] = None,
     nsfw_max: Annotated[
         float | None,
         typer.Option(
-            help="Highest NSFW score. If given, a picture without a score is rejected; if not, 0.5 for those with.",
+            help="Highest NSFW score. If given, pictures without one are rejected; else 0.5.",
             rich_help_panel=_PANEL_PICTURES,
         ),
     ] = None,
@@ -112,7 +118,9 @@ def annotate(
     ] = 40,
     crop: Annotated[
         str,
-        typer.Option(help="none: pictures are face crops.", metavar="face|none", rich_help_panel=_PANEL_PICTURES),
+        typer.Option(
+            help="none: pictures are face crops.", metavar="face|none", rich_help_panel=_PANEL_PICTURES
+        ),
     ] = "face",
     detector: Annotated[
         str, typer.Option(help="Name of a face detector.", rich_help_panel=_PANEL_PICTURES)
@@ -145,22 +153,25 @@ def annotate(
     ray: Annotated[
         str | None,
         typer.Option(
-            help="Run over a Ray cluster at this address; auto, or local to start one.", metavar="ADDRESS",
+            help="Run over a Ray cluster at this address; auto, or local to start one.",
+            metavar="ADDRESS",
             rich_help_panel=_PANEL_RUN,
         ),
     ] = None,
     ray_workers: Annotated[int, typer.Option(help="Ray workers.", rich_help_panel=_PANEL_RUN)] = 2,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Count, try a few, estimate the cost; ask nobody.", rich_help_panel=_PANEL_RUN),
+        typer.Option(
+            "--dry-run", help="Count, try a few, estimate the cost; ask nobody.", rich_help_panel=_PANEL_RUN
+        ),
     ] = False,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Have a vision-language model describe the faces of many photos, with every source and cost on record.
 
-    Writes records-*.jsonl, rejects-*.jsonl, summary.json and the ledger. Killed at any moment, the same command
-    goes on: nothing is lost, nothing is asked or stored twice.
+    Writes records-*.jsonl, rejects-*.jsonl, summary.json and the ledger. Killed at any moment, the same
+    command goes on: nothing is lost, nothing is asked or stored twice.
     """
     from facemllm.annotation import AnnotateConfig, RunConfig
     from facemllm.annotation import annotate as run
@@ -191,7 +202,8 @@ def annotate(
     config = validate(
         AnnotateConfig,
         {
-            "images": images, "licence": licence, "licences": tuple(allow_licence or ()), "deny_list": deny_list,
+            "images": images, "licence": licence, "licences": tuple(allow_licence or ()), "deny_list":
+            deny_list,
             "nsfw_max": 0.5 if nsfw_max is None else nsfw_max, "nsfw_required": nsfw_max is not None,
             "min_size": min_size, "min_face": min_face, "crop": crop, "detector": detector, "prompt": prompt,
             "include": tuple(include or ()), "annotator": first, "second": tuple(seconds), "format": format,
@@ -231,7 +243,7 @@ def _options(
             f"the annotator {annotator!r} needs {' and '.join(missing)}",
             given=f"no {' and no '.join(missing)}",
             expected=", ".join(needed),
-            do="for example --endpoint http://localhost:8000/v1 --model NAME, or --annotator local --model NAME",
+            do="for example --endpoint http://localhost:8000/v1 --model NAME, or another --annotator",
         )
     if annotator == "openai":
         return {"model": model, "endpoint": endpoint, **extra}
@@ -258,7 +270,11 @@ def _tell_estimate(report: dict[str, Any]) -> None:
     rejected = ", ".join(f"{count} {reason}" for reason, count in report["rejects"].items()) or "none"
     print(f"{report['images']} pictures; of the first {report['tried']}, rejected: {rejected}")
     print(f"about {cost['asked']} to ask, {cost['tokens_in']:,} tokens in, {cost['tokens_out']:,} out")
-    print("cost unknown without --price-in and --price-out" if cost["usd"] is None else f"about ${cost['usd']:.2f}")
+    print(
+        "cost unknown without --price-in and --price-out"
+        if cost["usd"] is None
+        else f"about ${cost['usd']:.2f}"
+    )
 
 
 def _tell(summary: dict[str, Any]) -> None:
@@ -266,6 +282,9 @@ def _tell(summary: dict[str, Any]) -> None:
     for reason, count in summary["rejects"].items():
         print(f"  {reason:16} {count}")
     requests, tokens = summary["requests"], summary["tokens"]
-    print(f"{requests['sent']} requests, {tokens['in']:,} tokens in, {tokens['out']:,} out, ${summary['cost_usd']:.4f}")
+    print(
+        f"{requests['sent']} requests, {tokens['in']:,} tokens in, {tokens['out']:,} out, "
+        f"${summary['cost_usd']:.4f}"
+    )
     if summary["stopped"]:
         print("stopped by the budget; raise it and run the same command to go on")

@@ -49,7 +49,7 @@ class Reply:
     served: str | None = None
 
 
-class Busy(Exception):  # noqa: N818 (an answer of the server, not an error of ours)
+class Busy(Exception):
     """The annotator answered that it cannot answer now: too many requests, or a fault of its own.
 
     Args:
@@ -62,7 +62,7 @@ class Busy(Exception):  # noqa: N818 (an answer of the server, not an error of o
         self.outcome, self.after = outcome, after
 
 
-class NoAnswer(Exception):  # noqa: N818 (as above)
+class NoAnswer(Exception):
     """Nothing came back: it timed out, or the connection broke. The request may have been carried out."""
 
     def __init__(self, outcome: str) -> None:
@@ -70,7 +70,7 @@ class NoAnswer(Exception):  # noqa: N818 (as above)
         self.outcome = outcome
 
 
-class Unusable(Exception):  # noqa: N818 (as above)
+class Unusable(Exception):
     """The annotator answered that it will not take this request; asking again would not help."""
 
     def __init__(self, outcome: str, detail: str = "") -> None:

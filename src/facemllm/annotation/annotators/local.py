@@ -38,7 +38,7 @@ class LocalAnnotator:
     """
 
     name = "local"
-    endpoint = None
+    endpoint: str | None = None
 
     def __init__(
         self,

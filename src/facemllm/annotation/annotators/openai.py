@@ -29,7 +29,8 @@ class OpenAIAnnotator:
         endpoint: Base address, such as ``http://localhost:8000/v1``.
         structured: "json_schema" sends the schema (vLLM, SGLang, llama.cpp and others hold the model to it);
             "json_object" asks for any JSON; "none" relies on the prompt, which then holds the schema.
-        parameters: Of generation, over the defaults (temperature 0, at most 1,200 tokens); None takes one out.
+        parameters: Of generation, over the defaults (temperature 0, at most 1,200 tokens); None takes one
+            out.
         api_key_env: Environment variable that holds the key; servers of one's own mostly need none.
         timeout: Seconds for one reply.
 
@@ -39,6 +40,7 @@ class OpenAIAnnotator:
     """
 
     name = "openai"
+    endpoint: str | None
 
     def __init__(
         self,

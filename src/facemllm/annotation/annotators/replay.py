@@ -27,11 +27,11 @@ class ReplayAnnotator:
     """
 
     name = "replay"
-    endpoint = None
+    endpoint: str | None = None
 
     def __init__(self, *, path: str | os.PathLike[str], model: str | None = None) -> None:
         text = os.fspath(path)
-        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (patterns with ** and a root)
+        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (patterns with a root)
         self._files = [Path(name) for name in found if Path(name).is_file()]
         if not self._files:
             raise DatasetError(
