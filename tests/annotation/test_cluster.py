@@ -32,7 +32,12 @@ def said(out: Path) -> dict[str, tuple]:
             for line in shard.read_text().splitlines():
                 end = json.loads(line)
                 assert end["id"] not in found
-                found[end["id"]] = (end.get("caption"), end.get("attributes"), end.get("reason"), end["picture"])
+                found[end["id"]] = (
+                    end.get("caption"),
+                    end.get("attributes"),
+                    end.get("reason"),
+                    end["picture"],
+                )
     return found
 
 
@@ -44,7 +49,9 @@ def workers_of(ancestor: int) -> list[int]:
             name = (folder / "cmdline").read_bytes().split(b"\0")[0]
             parents, process = [], int(folder.name)
             while process > 1:
-                process = int((Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[1])
+                process = int(
+                    (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[1]
+                )
                 parents.append(process)
         except (OSError, ValueError):
             continue
@@ -65,6 +72,7 @@ def test_two_ray_workers_give_the_same_records_and_a_killed_one_loses_nothing(ph
     process = subprocess.Popen(
         command(folder, tmp_path / "two", server.url, "--ray", "local", "--concurrency", "2"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "RAY_worker_niceness": "0"},  # by default Ray lets everything else go first
     )  # fmt: skip
     killed = []
     while process.poll() is None and not killed:
