@@ -31,6 +31,10 @@ class Budget(StrictModel):
     tokens: int | None = None
     images: int | None = None
 
+    def full(self, totals: Totals) -> bool:
+        """Return whether as many pictures have been asked about as may be."""
+        return self.images is not None and totals.asked >= self.images
+
     def admits(self, totals: Totals, under_way: int, expected: Estimate, *, new: bool = True) -> bool:
         """Return whether another picture may be begun; a picture that is begun is carried to its end.
 
@@ -43,7 +47,7 @@ class Budget(StrictModel):
             expected: Of one picture.
             new: Whether it was never asked about; one that was does not count as another image.
         """
-        if new and self.images is not None and totals.asked >= self.images:
+        if new and self.full(totals):
             return False
         usage, ended = totals.usage, totals.asked - under_way
         lost = max(totals.unanswered - under_way, 0)

@@ -68,9 +68,7 @@ def run_on_ray(
             Worker,
             batch_size=1,
             num_cpus=1,
-            concurrency=run.ray_workers,
-            max_restarts=-1,
-            max_task_retries=-1,
+            compute=ray.data.ActorPoolStrategy(size=run.ray_workers),  # which restarts workers that die
             fn_constructor_kwargs={
                 "config": config.model_dump(mode="json"),
                 "run": run.model_dump(mode="json"),

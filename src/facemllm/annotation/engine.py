@@ -92,7 +92,7 @@ class Engine:
         self._failed: list[End] = []
         self._busy: set[str] = set()  # ids on their way, so that a source that repeats one asks once
         self._replied = False
-        self._admission = asyncio.Lock()
+        self._admission, self._ended = asyncio.Lock(), asyncio.Event()
 
     async def run(self, source: Iterator[Item]) -> None:
         """Work until the source is empty or the budget is spent.
@@ -182,6 +182,7 @@ class Engine:
                 end = await self._judge(one)
             finally:
                 self._under_way -= 1
+                self._ended.set()
             if end.reason == ENDPOINT_FAILED:
                 self._hold_back(end)
                 continue
@@ -192,11 +193,16 @@ class Engine:
     async def _admit(self, new: bool) -> bool:
         """Count a picture as under way, or note that the budget is spent."""
         async with self._admission:  # one at a time, as a ledger on another machine answers later
-            if not self.budget.admits(await self.ledger.spent(), self._under_way, self.expected, new=new):
-                self.stopped = "budget"
-                return False
-            self._under_way += 1
-            return True
+            while True:
+                self._ended.clear()
+                spent = await self.ledger.spent()
+                if self.budget.admits(spent, self._under_way, self.expected, new=new):
+                    self._under_way += 1
+                    return True
+                if self._under_way == 0 or (new and self.budget.full(spent)):
+                    self.stopped = "budget"
+                    return False
+                await self._ended.wait()  # what is under way may turn out cheaper than it is counted
 
     async def _judge(self, one: _Ready) -> End:
         """Ask the annotator, and where its answer can be used also the others, for their opinion."""
