@@ -25,7 +25,7 @@ def command(photos: Path, out: Path, url: str, *more: str) -> list[str]:
 
 
 def said(out: Path) -> dict[str, tuple]:
-    """What was said of each picture, without what differs from run to run; no picture may stand there twice."""
+    """What was said of each picture, without what differs from run to run; none may stand there twice."""
     found = {}
     for kind in ("records", "rejects"):
         for shard in out.glob(f"{kind}-*.jsonl"):

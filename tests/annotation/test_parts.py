@@ -61,7 +61,8 @@ def test_shards_give_pictures_with_the_metadata_that_filters_need(tmp_path):
     first, second = source
     assert (first.id, second.id) == ("00000/000000000", "00001/000010000")
     assert first.metadata == {
-        "url": "https://a.example/1.jpg", "nsfw": 0.5, "licence": "unknown", "sample_id": "12", "sha256": "ab" * 32,
+        "url": "https://a.example/1.jpg", "nsfw": 0.5, "licence": "unknown", "sample_id": "12", "sha256":
+        "ab" * 32,
     }  # fmt: skip
     assert (second.metadata["nsfw"], second.metadata["licence"]) == (0.01, "CC BY 4.0")
     assert first.read() == jpeg()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from facemllm.annotation.answer import Fault
 from facemllm.annotation.prompt import PromptFile
@@ -55,13 +55,16 @@ def in_language(text: str, frequent_words: Sequence[str]) -> bool:
     words = [word.lower() for word in _LETTERS.findall(text)]
     if not words:
         return False
-    latin = sum(word.isascii() for word in words) / len(words)
-    if all(word.isascii() for word in frequent_words) and latin < 0.6:
+    known, latin = _word_set(tuple(frequent_words))
+    if latin and sum(word.isascii() for word in words) < 0.6 * len(words):
         return False
-    if len(words) < 4:
-        return True
-    known = frozenset(frequent_words)
-    return sum(word in known for word in words) / len(words) >= _LEAST_SHARE
+    return len(words) < 4 or sum(word in known for word in words) / len(words) >= _LEAST_SHARE
+
+
+@lru_cache(maxsize=8)
+def _word_set(words: tuple[str, ...]) -> tuple[frozenset[str], bool]:
+    """Return words as a set, and whether all are written in plain Latin letters."""
+    return frozenset(words), all(word.isascii() for word in words)
 
 
 def neutral(caption: str, prompt: PromptFile, include: Collection[str] = ()) -> tuple[str, bool]:
@@ -75,15 +78,31 @@ def neutral(caption: str, prompt: PromptFile, include: Collection[str] = ()) -> 
         >>> neutral("An Asian woman smiles. She wears a hat on her black hair.", load_prompt("face").file)
         ('A person smiles. The person wears a hat on their black hair.', True)
     """
+    rules = tuple(
+        (pattern, replacement)
+        for label, words in prompt.neutral.items()
+        if label not in include
+        for pattern, replacement in words.items()
+    )
+    if not rules or not _any_of(rules).search(caption):
+        return caption, False
     text = caption
-    for label, words in prompt.neutral.items():
-        for pattern, replacement in words.items() if label not in include else ():
-            found = re.compile(rf"\b(an?\s+)?(?:{pattern})\b(\s*)(?=(\w?))", re.IGNORECASE)
-            text = found.sub(partial(_replaced, replacement), text)
+    for pattern, replacement in rules:
+        text = _compiled(pattern).sub(partial(_replaced, replacement), text)
     if text == caption:
         return caption, False
     text = re.sub(r"\s+(?=[,.;])", "", text).strip()
     return text[:1].upper() + text[1:], True
+
+
+@lru_cache(maxsize=8)
+def _any_of(rules: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"\b(?:{pattern})\b" for pattern, _ in rules), re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(an?\s+)?(?:{pattern})\b(\s*)(?=(\w?))", re.IGNORECASE)
 
 
 def _replaced(replacement: str, match: re.Match[str]) -> str:
