@@ -38,6 +38,7 @@ FLOORS = (
     "model",
     "training",
     "evaluation",
+    "annotation",
 )
 MODULES = sorted(module.name for module in pkgutil.walk_packages(facemllm.__path__, "facemllm."))
 

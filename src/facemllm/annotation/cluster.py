@@ -11,8 +11,11 @@ was under way again, under the same keys. Pictures must be found at the same pat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +54,19 @@ def run_on_ray(
         MissingExtraError: If Ray is not installed.
         FaceMLLMError: What a worker raised.
     """
-    ray = _connected(run)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray talks; standard output is for our result alone
+        return _on_ray(_connected(run), config, run, source, out, prompt_hash, on_progress)
+
+
+def _on_ray(
+    ray: Any,
+    config: AnnotateConfig,
+    run: RunConfig,
+    source: Source,
+    out: Path,
+    prompt_hash: str,
+    on_progress: Callable[[End | None, Totals], None],
+) -> tuple[Totals, list[tuple[int, str, str, str, int]], int, str | None]:
     actor = None
     try:
         here = ray.get_runtime_context().get_node_id()
@@ -201,6 +216,7 @@ def _connected(run: RunConfig) -> Any:
             expected="the address of a cluster, auto, or local",
             do="start one with `ray start --head`, or use --ray local",
         ) from None
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray
