@@ -335,6 +335,21 @@ def test_second_opinions_and_agreement(tmp_path):
     assert json.loads((tmp_path / "out" / "agreement.json").read_text()) == summary.agreement
 
 
+def test_a_reply_that_came_before_the_run_ended_is_used_by_the_next(tmp_path):
+    """The first annotator has answered when the second ends the run; nobody pays for that twice."""
+    down = FaceMLLMError("the endpoint refuses to answer", given="http 401", expected="a key", do="check it")
+    with pytest.raises(FaceMLLMError, match="refuses to answer"):
+        run(tmp_path, lambda question, _: answer(question), 1, second=lambda question, _: down)
+    assert stored(tmp_path, "record") == []
+    summary, (first, second) = run(
+        tmp_path, lambda question, _: answer(question), 1, second=lambda question, _: answer(question)
+    )
+    assert (len(first.asked), len(second.asked)) == (0, 1)
+    (record,) = stored(tmp_path, "record")
+    assert (record["provenance"]["tokens_in"], record["provenance"]["requests"]) == (100, 1)
+    assert summary.totals.usage.tokens_in == 200
+
+
 def test_preparing_may_reject_or_break_without_ending_the_run(tmp_path):
     def uneven(item):
         if item.id.endswith("1"):

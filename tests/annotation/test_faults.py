@@ -81,9 +81,10 @@ def test_each_image_ends_once_and_the_ledger_agrees_with_the_server(photos, serv
     assert summary["cost_usd"] == pytest.approx(cost, abs=1e-6)
     # A request is written down before it leaves, so a kill in between leaves one too many, never one too few.
     assert 0 <= requests["sent"] - counted["received"] <= KILLS * CONCURRENCY
-    # What single ends say they cost is part of it; what was under way at a kill is only in the ledger.
+    # And so is what the single ends say, also of those that were begun by one run and ended by another.
     told = [record["provenance"] for record in records] + rejects
-    assert sum(end["tokens_in"] for end in told) <= counted["tokens_in"]
+    assert sum(end["tokens_in"] for end in told) == counted["tokens_in"]
+    assert sum(end["cost_usd"] or 0 for end in told) == pytest.approx(cost, abs=1e-6)
     with capsys.disabled():
         sys.stdout.write(f"\n{len(records)} records, {len(rejects)} rejects, {requests}, server: {counted}\n")
 

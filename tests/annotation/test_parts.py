@@ -21,7 +21,7 @@ from facemllm.annotation import (
 from facemllm.annotation.agreement import agreement_report
 from facemllm.annotation.answer import Fault, Given, answer_model, read_answer, schema_of
 from facemllm.annotation.budget import Budget, Estimate
-from facemllm.annotation.ledger import Totals, Usage
+from facemllm.annotation.entries import Totals, Usage
 from facemllm.annotation.wording import check_caption, neutral
 from facemllm.core.errors import ConfigError, DatasetError
 

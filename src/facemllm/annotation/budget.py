@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from facemllm.annotation.annotators.base import Stated
-from facemllm.annotation.ledger import Totals
+from facemllm.annotation.entries import Totals
 from facemllm.annotation.prompt import Prompt
 from facemllm.core.config import StrictModel
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.annotation.config import AnnotateConfig, RunConfig
-from facemllm.annotation.ledger import End, Ledger, Request, Totals, Usage
+from facemllm.annotation.entries import End, Known, Request, Totals, Usage
+from facemllm.annotation.ledger import Ledger
 from facemllm.annotation.sources import ImageSource, ShardSource, Source
 from facemllm.core.errors import ConfigError, FaceMLLMError, MissingExtraError
 
@@ -173,7 +174,7 @@ class _RemoteLedger:
     def __init__(self, actor: Any, run: str) -> None:
         self._actor, self.run = actor, run
 
-    async def claim(self, items: Iterable[str]) -> dict[str, list[tuple[Request, bool]]]:
+    async def claim(self, items: Iterable[str]) -> dict[str, list[Known]]:
         return await self._actor.call.remote("claim", (list(items),))
 
     async def sending(self, request: Request) -> None:
@@ -182,8 +183,8 @@ class _RemoteLedger:
     async def busy(self, outcome: str) -> None:
         await self._actor.call.remote("busy", (outcome,))
 
-    async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
-        await self._actor.call.remote("answered", (request, outcome, usage))
+    async def answered(self, request: Request, outcome: str, reply: str | None, usage: Usage) -> None:
+        await self._actor.call.remote("answered", (request, outcome, reply, usage))
 
     async def finish(self, end: End) -> None:
         await self._actor.call.remote("finish", (end,))

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 from facemllm.annotation.answer import Given
 from facemllm.annotation.budget import Budget, Estimate
+from facemllm.annotation.entries import RECORD, REJECT, End, Known, Totals
 from facemllm.annotation.items import Item, Prepared, Rejection
 from facemllm.annotation.judge import ENDPOINT_FAILED, Judge, Requests, Verdict, now
-from facemllm.annotation.ledger import RECORD, REJECT, End, Request, Totals
 from facemllm.annotation.records import Annotation, Opinion, Picture, Reject
 from facemllm.core.errors import FaceMLLMError
 from facemllm.faces import Face
 
-History = list[tuple[Request, bool]]
+History = list[Known]
 Prepare = Callable[[Item], Prepared | Rejection]
 
 _CHUNK = 32  # pictures that are looked up in the ledger together

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Protocol
 
@@ -20,8 +21,8 @@ from facemllm.annotation.annotators.base import (
     Unusable,
 )
 from facemllm.annotation.answer import Fault, Given, read_answer
+from facemllm.annotation.entries import Known, Request, Usage
 from facemllm.annotation.items import Prepared
-from facemllm.annotation.ledger import Request, Usage
 from facemllm.annotation.prompt import Prompt
 from facemllm.annotation.records import Provenance
 from facemllm.annotation.wording import check_caption, neutral
@@ -29,6 +30,9 @@ from facemllm.core.config import StrictModel
 
 ENDPOINT_FAILED = "endpoint_failed"
 """The reason of a picture about which the endpoint gave no usable reply, however often it was asked."""
+
+ANSWER = "answer"
+"""The outcome of a request that got a reply, good or bad."""
 
 _MOST_QUOTED = 4000  # characters of an unusable answer that are shown to the annotator again
 
@@ -46,7 +50,7 @@ class Requests(Protocol):
         """Count an answer that only says that there is none yet."""
         ...
 
-    async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
+    async def answered(self, request: Request, outcome: str, reply: str | None, usage: Usage) -> None:
         """Write down its answer."""
         ...
 
@@ -101,10 +105,15 @@ class _Course:
     """What has happened about one crop so far."""
 
     item: str
-    history: dict[int, tuple[int, bool]]  # by round: the last attempt, and whether it was answered
+    known: dict[int, Known]  # by round: what earlier runs sent
     usage: Usage = field(default_factory=Usage)
     requests: int = 0
     served: str | None = None
+
+    def add(self, reply: Reply, usage: Usage) -> None:
+        """Count a reply."""
+        self.usage, self.requests = self.usage + usage, self.requests + 1
+        self.served = reply.served or self.served
 
 
 class Judge:
@@ -134,25 +143,21 @@ class Judge:
         self._rng = random.Random(seed)
 
     async def __call__(
-        self, item: str, prepared: Prepared, history: Sequence[tuple[Request, bool]], ledger: Requests
+        self, item: str, prepared: Prepared, history: Sequence[Known], ledger: Requests
     ) -> Verdict:
         """Ask about a crop until there is a verdict.
 
         Args:
             item: Id of the picture.
             prepared: Its crop.
-            history: Requests that earlier runs sent about it, in order, and whether each was answered.
+            history: Requests that earlier runs sent about it; a reply that came then is used now.
             ledger: Where requests are written down.
 
         Raises:
             FaceMLLMError: If the annotator will not answer about any picture.
         """
-        last = {
-            request.round: (request.attempt, answered)
-            for request, answered in history
-            if request.judge == self.number
-        }
-        course, began = _Course(item, last), time.monotonic()
+        known = {one.request.round: one for one in history if one.request.judge == self.number}
+        course, began = _Course(item, known), time.monotonic()
         turns: list[tuple[str, str]] = []
         given: Given | None = None
         fault: Fault | None = None
@@ -196,11 +201,14 @@ class Judge:
         return read
 
     async def _send(self, question: Question, round_: int, course: _Course, ledger: Requests) -> Reply:
-        """Send a request, again and again where that may help; each time it is written down first."""
-        attempt, answered = course.history.get(round_, (-1, True))
-        # A request that is not settled stays the same request, under the same key, however often it is sent.
-        request = Request(course.item, self.number, round_, attempt + answered)
-        tries = 0
+        """Send a request, again and again where that may help; each time it is written down first.
+
+        It stays the same request, under the same key, however often it is sent, in this run or another.
+        """
+        request, tries = Request(course.item, self.number, round_), 0
+        known = course.known.get(round_)
+        if known is not None and known.outcome is not None:
+            return self._used(known, course)
         while True:
             await ledger.sending(request)
             failure: Busy | NoAnswer
@@ -214,25 +222,28 @@ class Judge:
             except (NoAnswer, asyncio.TimeoutError) as silence:
                 failure = silence if isinstance(silence, NoAnswer) else NoAnswer("timeout")
             except Unusable as refused:
-                await self._note(request, refused.outcome, Usage(), course, ledger)
+                await ledger.answered(request, refused.outcome, None, Usage())
+                course.requests += 1
                 raise
             else:
                 cost = self.stated.cost(reply.tokens_in, reply.tokens_out)
                 usage = Usage(reply.tokens_in, reply.tokens_out, cost)
-                await self._note(request, "answer", usage, course, ledger)
-                course.served = reply.served or course.served
+                await ledger.answered(request, ANSWER, json.dumps(asdict(reply)), usage)
+                course.add(reply, usage)
                 return reply
             tries += 1
             if tries > self.patience.retries:
                 raise failure
             await asyncio.sleep(self.patience.wait(tries, getattr(failure, "after", None), self._rng))
 
-    async def _note(
-        self, request: Request, outcome: str, usage: Usage, course: _Course, ledger: Requests
-    ) -> None:
-        await ledger.answered(request, outcome, usage)
-        course.usage += usage
-        course.requests += 1
+    def _used(self, known: Known, course: _Course) -> Reply:
+        """Return the reply that an earlier run got and had no time to use."""
+        if known.outcome != ANSWER or known.reply is None:
+            course.requests += 1
+            raise Unusable(str(known.outcome), "in an earlier run")
+        reply = Reply(**json.loads(known.reply))
+        course.add(reply, known.usage)
+        return reply
 
     def _provenance(self, course: _Course, began: float, *, repaired: bool) -> Provenance:
         priced = self.stated.price_in is not None or self.stated.price_out is not None

@@ -2,30 +2,29 @@
 
 One SQLite file in write-ahead mode. A request is written down, and the transaction closed, before it is sent;
 a picture's record and its end are one transaction. So a process may be killed at any moment: what is written
-is whole, a request that was under way is known and sent again under the same key, and a picture that has an
-end is never asked about again.
+is whole, a request that was under way is known and sent again under the same key, a reply that came is used
+and not asked for again, and a picture that has an end is never asked about again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from facemllm.annotation.entries import RECORD, REJECT, End, Known, Request, Totals, Usage
 from facemllm.annotation.store import ShardWriter
 from facemllm.core.errors import ConfigError, FaceMLLMError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
-    item TEXT, judge INTEGER, round INTEGER, attempt INTEGER, sent INTEGER, outcome TEXT,
+    item TEXT, judge INTEGER, round INTEGER, sent INTEGER, outcome TEXT, reply TEXT,
     tokens_in INTEGER DEFAULT 0, tokens_out INTEGER DEFAULT 0, cost REAL DEFAULT 0,
-    PRIMARY KEY (item, judge, round, attempt)
+    PRIMARY KEY (item, judge, round)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ends (
     number INTEGER PRIMARY KEY, item TEXT UNIQUE, kind TEXT, reason TEXT, body TEXT, crop BLOB, shard INTEGER
@@ -36,115 +35,6 @@ CREATE TABLE IF NOT EXISTS agreement (
     judge INTEGER, attribute TEXT, one TEXT, other TEXT, n INTEGER, PRIMARY KEY (judge, attribute, one, other)
 ) WITHOUT ROWID;
 """
-
-RECORD, REJECT = "record", "reject"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request, by what it is about.
-
-    Attributes:
-        item: Id of the picture.
-        judge: 0 for the annotator, 1 and up for second opinions.
-        round: 0 for the first question, 1 for the re-ask.
-        attempt: Raised when a killed run had the answer already and a later one must ask anew; kept when the
-            endpoint was busy or silent, as it then is the same request.
-    """
-
-    item: str
-    judge: int
-    round: int
-    attempt: int
-
-    def key(self, run: str) -> str:
-        """Return the key it is sent under: the same for the same request; it tells nothing of the picture."""
-        text = json.dumps([run, self.item, self.judge, self.round, self.attempt])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens and money of one or more replies."""
-
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out, self.cost + other.cost
-        )
-
-
-@dataclass(frozen=True)
-class End:
-    """How a picture ended.
-
-    Attributes:
-        item: Its id.
-        kind: "record" or "reject".
-        reason: Of a reject.
-        body: The record or reject as JSON.
-        crop: JPEG for a webdataset shard, where crops are kept.
-        agreement: Counts of (judge, attribute, one, other).
-    """
-
-    item: str
-    kind: str
-    reason: str
-    body: str
-    crop: bytes | None = None
-    agreement: tuple[tuple[int, str, str, str], ...] = ()
-
-
-@dataclass
-class Totals:
-    """What has happened so far, over all runs of the same folder.
-
-    Attributes:
-        records: Pictures that ended as records.
-        rejects: By reason.
-        asked: Pictures about which at least one request was sent.
-        sent: Requests that were sent.
-        answered: Requests that were settled by an answer, by outcome: "answer", or "http 400" and the like.
-        busy: Answers that only say that there is none yet, by outcome: "http 429", "http 500".
-        usage: Tokens and money of all answers.
-    """
-
-    records: int = 0
-    rejects: dict[str, int] = field(default_factory=dict)
-    asked: int = 0
-    sent: int = 0
-    answered: dict[str, int] = field(default_factory=dict)
-    busy: dict[str, int] = field(default_factory=dict)
-    usage: Usage = Usage()
-
-    @property
-    def images(self) -> int:
-        """Pictures that have an end."""
-        return self.records + sum(self.rejects.values())
-
-    @property
-    def unanswered(self) -> int:
-        """Times that no answer came: timed out, cut off, or under way when a run was killed."""
-        return self.sent - sum(self.answered.values()) - sum(self.busy.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "images": self.images,
-            "records": self.records,
-            "rejects": dict(sorted(self.rejects.items())),
-            "requests": {
-                "sent": self.sent,
-                "answered": dict(sorted(self.answered.items())),
-                "busy": dict(sorted(self.busy.items())),
-                "unanswered": self.unanswered,
-            },
-            "tokens": {"in": self.usage.tokens_in, "out": self.usage.tokens_out},
-            "cost_usd": round(self.usage.cost, 6),
-        }
 
 
 class Ledger:
@@ -197,58 +87,48 @@ class Ledger:
 
     # --- what the engine calls
 
-    async def claim(self, items: Iterable[str]) -> dict[str, list[tuple[Request, bool]]]:
-        """Return those pictures that have no end yet, each with the requests already sent about it.
-
-        Each request comes with whether it was answered.
-        """
+    async def claim(self, items: Iterable[str]) -> dict[str, list[Known]]:
+        """Return those pictures that have no end yet, each with the requests already sent about it."""
         wanted = list(items)
         marks = ",".join("?" * len(wanted))
         done = {row[0] for row in self._db.execute(f"SELECT item FROM ends WHERE item IN ({marks})", wanted)}
-        open_: dict[str, list[tuple[Request, bool]]] = {item: [] for item in wanted if item not in done}
+        known: dict[str, list[Known]] = {item: [] for item in wanted if item not in done}
         rows = self._db.execute(
-            "SELECT item, judge, round, attempt, outcome IS NOT NULL FROM requests "
-            f"WHERE item IN ({marks}) ORDER BY attempt",
+            "SELECT item, judge, round, outcome, reply, tokens_in, tokens_out, cost FROM requests "
+            f"WHERE item IN ({marks})",
             wanted,
         )
-        for item, judge, round_, attempt, answered in rows:
-            if item in open_:
-                open_[item].append((Request(item, judge, round_, attempt), bool(answered)))
-        return open_
+        for item, judge, round_, outcome, reply, *usage in rows:
+            if item in known:
+                known[item].append(Known(Request(item, judge, round_), outcome, reply, Usage(*usage)))
+        return known
 
     async def sending(self, request: Request) -> None:
         """Write down that a request is about to be sent, for the first time or again."""
-        where = (request.item, request.judge, request.round, request.attempt)
-        first = request.judge == request.round == request.attempt == 0
-        fresh = self._db.execute(
-            "INSERT INTO requests (item, judge, round, attempt, sent) VALUES (?, ?, ?, ?, 1) "
+        times = self._db.execute(
+            "INSERT INTO requests (item, judge, round, sent) VALUES (?, ?, ?, 1) "
             "ON CONFLICT DO UPDATE SET sent = sent + 1 RETURNING sent",
-            where,
-        ).fetchone()
+            (request.item, request.judge, request.round),
+        ).fetchone()[0]
         self.totals.sent += 1
-        self.totals.asked += first and fresh[0] == 1
+        self.totals.asked += request.judge == request.round == 0 and times == 1
 
     async def busy(self, outcome: str) -> None:
         """Count an answer that only says that there is none yet."""
         self._db.execute("INSERT INTO busy VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (outcome,))
         self.totals.busy[outcome] = self.totals.busy.get(outcome, 0) + 1
 
-    async def answered(self, request: Request, outcome: str, usage: Usage) -> None:
-        """Write down the answer to a request. A second answer to the same request changes nothing."""
+    async def answered(self, request: Request, outcome: str, reply: str | None, usage: Usage) -> None:
+        """Write down what settles a request; the reply is kept until the picture has its end.
+
+        A second answer to the same request changes nothing.
+        """
         changed = self._db.execute(
-            "UPDATE requests SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ? "
-            "WHERE item = ? AND judge = ? AND round = ? AND attempt = ? AND outcome IS NULL",
-            (
-                outcome,
-                usage.tokens_in,
-                usage.tokens_out,
-                usage.cost,
-                request.item,
-                request.judge,
-                request.round,
-                request.attempt,
-            ),
-        ).rowcount
+            "UPDATE requests SET outcome = ?, reply = ?, tokens_in = ?, tokens_out = ?, cost = ? "
+            "WHERE item = ? AND judge = ? AND round = ? AND outcome IS NULL",
+            (outcome, reply, usage.tokens_in, usage.tokens_out, usage.cost,
+             request.item, request.judge, request.round),
+        ).rowcount  # fmt: skip
         if changed:
             self.totals.answered[outcome] = self.totals.answered.get(outcome, 0) + 1
             self.totals.usage += usage
@@ -261,6 +141,7 @@ class Ledger:
                 "INSERT OR IGNORE INTO ends (item, kind, reason, body, crop) VALUES (?, ?, ?, ?, ?)",
                 (end.item, end.kind, end.reason, end.body, end.crop),
             ).rowcount
+            self._db.execute("UPDATE requests SET reply = NULL WHERE item = ?", (end.item,))
             if added and end.agreement:
                 self._db.executemany(
                     "INSERT INTO agreement VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",

@@ -16,9 +16,10 @@ from facemllm.annotation.annotators import Annotator, create_annotator
 from facemllm.annotation.budget import Estimate, estimate
 from facemllm.annotation.config import AnnotateConfig, RunConfig
 from facemllm.annotation.engine import Book, Engine, Prepare
+from facemllm.annotation.entries import End, Totals
 from facemllm.annotation.items import Rejection
 from facemllm.annotation.judge import Judge
-from facemllm.annotation.ledger import End, Ledger, Totals
+from facemllm.annotation.ledger import Ledger
 from facemllm.annotation.prepare import FacePreparer
 from facemllm.annotation.progress import Bar
 from facemllm.annotation.prompt import Prompt, load_prompt

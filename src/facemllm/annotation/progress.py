@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from facemllm.annotation.ledger import End, Totals
+from facemllm.annotation.entries import End, Totals
 
 
 class Bar:

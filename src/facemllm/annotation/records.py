@@ -46,7 +46,7 @@ class Provenance(StrictModel):
         terms: The terms of the annotator that the user stated.
         time: When the answer was complete, UTC, ISO 8601.
         seconds: From the first request to the answer, waits included.
-        requests: How many were answered for this picture by this annotator, in this run.
+        requests: How many were answered for this picture by this annotator.
         repaired: Whether the answer is a second one, after the first could not be used.
         tokens_in: Read by the model.
         tokens_out: Written by the model.
@@ -151,7 +151,7 @@ class Reject(StrictModel):
         detail: What exactly.
         picture: Where it came from.
         time: When, UTC, ISO 8601.
-        requests: How many were answered for it in this run.
+        requests: How many were answered for it.
         tokens_in: Read for it all the same.
         tokens_out: Written for it all the same.
         cost_usd: What it cost all the same.
