@@ -342,3 +342,59 @@ def test_a_budget_counts_what_is_under_way():
     # Requests that were never answered may have been charged.
     lost = Totals(asked=12, sent=15, answered={"answer": 10}, usage=Usage(800, 200, 1.0))
     assert not Budget(usd=1.3).admits(lost, 2, expected)
+
+
+# --- a model of transformers in this process
+
+
+def test_a_transformers_model_is_asked_with_the_picture_and_the_schema(tmp_path):
+    """A small LLaVA with random weights: what it writes is no JSON, but it reads the prompt and writes."""
+    import asyncio
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    from facemllm.annotation import Question, create_annotator
+
+    words = {word: index for index, word in enumerate(["<pad>", "<unk>", "</s>", "<image>", "a", "b", "c"])}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    template = (
+        "{% for m in messages %}{% for c in m.content %}"
+        "{{ '<image>' if c.type == 'image' else c.text }} {% endfor %}{% endfor %}"
+    )
+    processor = LlavaProcessor(
+        CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False), tokenizer, patch_size=16,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=template,
+    )  # fmt: skip
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=CLIPVisionConfig(image_size=32, patch_size=16, **small),
+            text_config=LlamaConfig(vocab_size=len(words), num_key_value_heads=2, **small),
+            image_token_id=3,
+            vision_feature_layer=-1,
+        )
+    )
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    annotator = create_annotator("local", model=str(tmp_path / "model"), parameters={"max_new_tokens": 5})
+    question = Question(PROMPT, jpeg(size=40), "1")
+    reply = asyncio.run(annotator(question, key="k"))
+    assert 1 <= reply.tokens_out <= 5
+    assert annotator.parameters == {"max_new_tokens": 5, "do_sample": False}
+    again = asyncio.run(annotator(Question(PROMPT, jpeg(size=40), "1", [("a b", "c c c")]), key="k"))
+    assert again.tokens_in == reply.tokens_in + 5, "the re-ask holds both turns"
+    assert reply.tokens_in > 4 + len(PROMPT.user.split()), "the picture's tokens, the prompt, the schema"

@@ -79,6 +79,8 @@ def _on_ray(
         )
         name, trouble = ray.get(actor.begun.remote())
         _raise(trouble)
+        if isinstance(source, ImageSource):  # a few parts for each worker, so that all have some to the end
+            source.per_part = max(1, min(source.per_part, source.count() // (4 * run.ray_workers)))
         parts = [{"part": _described(part)} for part in source.parts()]
         done = ray.data.from_items(parts, override_num_blocks=min(len(parts), _BLOCKS)).map_batches(
             Worker,

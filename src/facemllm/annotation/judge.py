@@ -141,6 +141,8 @@ class Judge:
         self.annotator, self.prompt, self.number = annotator, prompt, number
         self.stated, self.patience = stated or Stated(), patience or Patience()
         self._rng = random.Random(seed)
+        untimed = getattr(annotator, "untimed", False)
+        self._timeout = None if untimed else self.patience.timeout
 
     async def __call__(
         self, item: str, prepared: Prepared, history: Sequence[Known], ledger: Requests
@@ -214,7 +216,7 @@ class Judge:
             failure: Busy | NoAnswer
             try:
                 reply = await asyncio.wait_for(
-                    self.annotator(question, key=request.key(ledger.run)), self.patience.timeout
+                    self.annotator(question, key=request.key(ledger.run)), self._timeout
                 )
             except Busy as busy:
                 await ledger.busy(busy.outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from facemllm.annotation.prepare import FacePreparer
 from facemllm.annotation.progress import Bar
 from facemllm.annotation.prompt import Prompt, load_prompt
 from facemllm.annotation.sources import Source, create_source
-from facemllm.core.errors import ConfigError
+from facemllm.core.errors import ConfigError, FaceMLLMError
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,13 @@ def _here(
         asyncio.run(_run_and_close(engine, parts))
         ledger.seal()
         return ledger.totals, ledger.agreement_counts(), engine.skipped, engine.stopped
+    except sqlite3.Error as error:
+        raise FaceMLLMError(
+            "cannot write the ledger",
+            given=f"{out} ({error})",
+            expected="a folder on a local disk with room",
+            do="free space and run the same command again; nothing that was written is lost",
+        ) from None
     finally:
         ledger.close()
 

@@ -24,6 +24,7 @@ class Bar:
         self._progress: Any = None
         self._task: Any = None
         self._drawn = 0.0
+        self._last: Totals | None = None
 
     def __enter__(self) -> Bar:
         if self.enabled:
@@ -46,7 +47,7 @@ class Bar:
 
     def ended(self, end: End | None, totals: Totals) -> None:
         """Take note that a picture ended."""
-        now = time.monotonic()
+        now, self._last = time.monotonic(), totals
         if self._progress is not None and now - self._drawn > self.every:
             self._drawn = now
             self._draw(totals)
@@ -61,4 +62,6 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._progress is not None:
+            if self._last is not None:
+                self._draw(self._last)
             self._progress.stop()

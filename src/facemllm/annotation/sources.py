@@ -44,7 +44,7 @@ class Source(Protocol):
         ...
 
     def count(self) -> int | None:
-        """Return how many pictures there are, if that is cheap to know."""
+        """Return about how many pictures there are, or None if that is not cheap to know."""
         ...
 
 
@@ -62,7 +62,7 @@ class ImageSource:
         DatasetError: If nothing matches.
     """
 
-    per_part = 16
+    per_part = 256
 
     def __init__(
         self, pattern: str | os.PathLike[str], *, licence: str = "unknown", files: Sequence[str] | None = None
@@ -117,6 +117,8 @@ class ShardSource:
         DatasetError: If nothing matches.
     """
 
+    most_counted = 16
+
     def __init__(
         self,
         pattern: str | os.PathLike[str],
@@ -140,14 +142,16 @@ class ShardSource:
             yield ShardSource(self.pattern, licence=self.licence, shards=[shard])
 
     def count(self) -> int:
-        """Return the number of pictures, from the shards' tables of contents."""
-        total = 0
-        for shard in self.shards:
-            try:
-                with tarfile.open(shard) as tar:
-                    total += sum(Path(member.name).suffix.lower() in IMAGES for member in tar)
-            except (tarfile.TarError, OSError):
-                total += 1  # it will be one reject
+        """Return the number of pictures, as img2dataset's ``_stats.json`` files or tables of contents say.
+
+        Of many shards without such a file, the first few are counted and taken for the rest.
+        """
+        known = [_stated_count(shard) for shard in self.shards]
+        unknown = [shard for shard, count in zip(self.shards, known, strict=True) if count is None]
+        looked_at = unknown[: self.most_counted]
+        total = sum(count for count in known if count is not None)
+        if looked_at:
+            total += round(sum(map(_count_of, looked_at)) / len(looked_at) * len(unknown))
         return total
 
     def _of(self, shard: Path) -> Iterator[Item]:
@@ -244,6 +248,23 @@ def _shards(pattern: str) -> list[Path]:
     return [
         path for name in names for path in _shards(pattern[: match.start()] + name + pattern[match.end() :])
     ]
+
+
+def _stated_count(shard: Path) -> int | None:
+    """Return how many pictures img2dataset says it wrote into a shard."""
+    try:
+        count = _json(shard.with_name(f"{shard.stem}_stats.json").read_bytes()).get("successes")
+    except OSError:
+        return None
+    return count if isinstance(count, int) else None
+
+
+def _count_of(shard: Path) -> int:
+    try:
+        with tarfile.open(shard) as tar:
+            return sum(Path(member.name).suffix.lower() in IMAGES for member in tar)
+    except (tarfile.TarError, OSError):
+        return 1  # it will be one reject
 
 
 def _sidecar(path: Path) -> dict[str, Any]:

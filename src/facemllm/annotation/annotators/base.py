@@ -87,6 +87,8 @@ class Annotator(Protocol):
         model: Which model answers.
         endpoint: Host of the server, or None.
         parameters: Of generation, as they are stored with every record.
+
+    An annotator with an attribute ``untimed = True`` is waited for as long as it takes.
     """
 
     name: str

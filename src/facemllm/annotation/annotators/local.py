@@ -38,6 +38,7 @@ class LocalAnnotator:
     """
 
     name = "local"
+    untimed = True  # pictures wait for their turn here, and a thread cannot be cut off
     endpoint: str | None = None
 
     def __init__(
