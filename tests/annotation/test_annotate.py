@@ -289,6 +289,16 @@ def test_a_server_that_is_down_stops_the_run_and_costs_no_picture(tmp_path):
     assert (summary.totals.records, summary.totals.rejects) == (30, {})
 
 
+def test_a_server_that_takes_no_request_stops_the_run_and_costs_no_picture(tmp_path):
+    """As one that knows no structured output: a status of 400 for every picture."""
+    with pytest.raises(FaceMLLMError, match="gives no usable replies"):
+        run(tmp_path, lambda question, _: Unusable("http 400", "no such field"), 30, give_up_after=6)
+    assert stored(tmp_path, "reject") == []
+    summary, _ = run(tmp_path, lambda question, _: answer(question), 30)
+    assert (summary.totals.records, summary.totals.rejects) == (30, {})
+    assert {name: n for name, n in summary.totals.answered.items() if n} == {"answer": 30}
+
+
 def test_a_wrong_key_stops_the_run_at_once(tmp_path):
     refuse = FaceMLLMError(
         "the endpoint refuses to answer", given="http 401", expected="a key", do="check it"
@@ -410,7 +420,7 @@ def test_replay_says_again_what_was_recorded(tmp_path, portrait):
     ]
     assert {record["id"]: record["attributes"] for record in lines} == before
     (reject,) = map(json.loads, (tmp_path / "again" / "rejects-00000.jsonl").read_text().splitlines())
-    assert (reject["id"], reject["reason"]) == ("p/0005", "request_refused")
+    assert (reject["id"], reject["reason"]) == ("p/0005", "not_recorded")
     (tmp_path / "bad.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(DatasetError, match="a line is no recorded answer"):
         create_annotator("replay", path=tmp_path / "bad.jsonl")

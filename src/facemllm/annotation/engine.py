@@ -17,7 +17,7 @@ from facemllm.annotation.answer import Given
 from facemllm.annotation.budget import Budget, Estimate
 from facemllm.annotation.entries import RECORD, REJECT, End, Known, Totals
 from facemllm.annotation.items import Item, Prepared, Rejection
-from facemllm.annotation.judge import ENDPOINT_FAILED, Judge, Requests, Verdict, now
+from facemllm.annotation.judge import ENDPOINT_FAILED, REQUEST_REFUSED, Judge, Requests, Verdict, now
 from facemllm.annotation.records import Annotation, Opinion, Picture, Reject
 from facemllm.core.errors import FaceMLLMError
 from facemllm.faces import Face
@@ -183,7 +183,7 @@ class Engine:
             finally:
                 self._under_way -= 1
                 self._ended.set()
-            if end.reason == ENDPOINT_FAILED:
+            if end.reason in (ENDPOINT_FAILED, REQUEST_REFUSED):
                 self._hold_back(end)
                 continue
             self._replied = True
@@ -239,7 +239,7 @@ class Engine:
                 "the endpoint gives no usable replies",
                 given=f"{len(self._failed)} pictures in a row; the last: {detail}",
                 expected=f"replies from {annotator.model!r} at {annotator.endpoint or 'this machine'}",
-                do="look at the server; then run the same command again, which goes on from here",
+                do="look at the server, and at --structured; the same command then goes on from here",
             )
 
     async def _settle(self) -> None:

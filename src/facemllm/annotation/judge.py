@@ -31,6 +31,9 @@ from facemllm.core.config import StrictModel
 ENDPOINT_FAILED = "endpoint_failed"
 """The reason of a picture about which the endpoint gave no usable reply, however often it was asked."""
 
+REQUEST_REFUSED = "request_refused"
+"""The reason of a picture whose request the endpoint would not take."""
+
 ANSWER = "answer"
 """The outcome of a request that got a reply, good or bad."""
 
@@ -168,7 +171,7 @@ class Judge:
             try:
                 reply = await self._send(question, round_, course, ledger)
             except Unusable as error:
-                fault = Fault("request_refused", f"{error.outcome}: {error.detail}")
+                fault = Fault(error.reason, f"{error.outcome}: {error.detail}")
                 break
             except (Busy, NoAnswer) as error:
                 fault = Fault(ENDPOINT_FAILED, f"{error.outcome}, after {self.patience.retries + 1} requests")
@@ -209,8 +212,10 @@ class Judge:
         """
         request, tries = Request(course.item, self.number, round_), 0
         known = course.known.get(round_)
-        if known is not None and known.outcome is not None:
-            return self._used(known, course)
+        if known is not None and known.reply is not None:  # an earlier run got it and had no time to use it
+            reply = Reply(**json.loads(known.reply))
+            course.add(reply, known.usage)
+            return reply
         while True:
             await ledger.sending(request)
             failure: Busy | NoAnswer
@@ -237,15 +242,6 @@ class Judge:
             if tries > self.patience.retries:
                 raise failure
             await asyncio.sleep(self.patience.wait(tries, getattr(failure, "after", None), self._rng))
-
-    def _used(self, known: Known, course: _Course) -> Reply:
-        """Return the reply that an earlier run got and had no time to use."""
-        if known.outcome != ANSWER or known.reply is None:
-            course.requests += 1
-            raise Unusable(str(known.outcome), "in an earlier run")
-        reply = Reply(**json.loads(known.reply))
-        course.add(reply, known.usage)
-        return reply
 
     def _provenance(self, course: _Course, began: float, *, repaired: bool) -> Provenance:
         priced = self.stated.price_in is not None or self.stated.price_out is not None

@@ -121,17 +121,23 @@ class Ledger:
     async def answered(self, request: Request, outcome: str, reply: str | None, usage: Usage) -> None:
         """Write down what settles a request; the reply is kept until the picture has its end.
 
-        A second answer to the same request changes nothing.
+        A second reply to the same request changes nothing; a reply replaces a refusal of the request.
         """
-        changed = self._db.execute(
+        where = (request.item, request.judge, request.round)
+        before = self._db.execute(
+            "SELECT outcome, reply FROM requests WHERE item = ? AND judge = ? AND round = ?", where
+        ).fetchone()
+        if before is None or before[1] is not None:
+            return
+        self._db.execute(
             "UPDATE requests SET outcome = ?, reply = ?, tokens_in = ?, tokens_out = ?, cost = ? "
-            "WHERE item = ? AND judge = ? AND round = ? AND outcome IS NULL",
-            (outcome, reply, usage.tokens_in, usage.tokens_out, usage.cost,
-             request.item, request.judge, request.round),
-        ).rowcount  # fmt: skip
-        if changed:
-            self.totals.answered[outcome] = self.totals.answered.get(outcome, 0) + 1
-            self.totals.usage += usage
+            "WHERE item = ? AND judge = ? AND round = ?",
+            (outcome, reply, usage.tokens_in, usage.tokens_out, usage.cost, *where),
+        )
+        if before[0] is not None:
+            self.totals.answered[before[0]] -= 1
+        self.totals.answered[outcome] = self.totals.answered.get(outcome, 0) + 1
+        self.totals.usage += usage
 
     async def finish(self, end: End) -> None:
         """Write down how a picture ended. A second end of the same picture changes nothing."""

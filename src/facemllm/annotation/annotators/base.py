@@ -71,11 +71,17 @@ class NoAnswer(Exception):
 
 
 class Unusable(Exception):
-    """The annotator answered that it will not take this request; asking again would not help."""
+    """The annotator answered that it will not take this request; asking again would not help.
 
-    def __init__(self, outcome: str, detail: str = "") -> None:
+    Args:
+        outcome: As the ledger counts it: "http 400".
+        detail: What it said.
+        reason: Of the reject.
+    """
+
+    def __init__(self, outcome: str, detail: str = "", *, reason: str = "request_refused") -> None:
         super().__init__(outcome)
-        self.outcome, self.detail = outcome, detail
+        self.outcome, self.detail, self.reason = outcome, detail, reason
 
 
 @runtime_checkable

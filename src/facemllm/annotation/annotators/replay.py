@@ -49,7 +49,7 @@ class ReplayAnnotator:
         """Return the next recorded reply about a picture."""
         places = self._places.get(question.item, [])
         if not places:
-            raise Unusable("not recorded", "no recorded answer has this id")
+            raise Unusable("not recorded", "no recorded answer has this id", reason="not_recorded")
         number, place = places[min(len(question.turns), len(places) - 1)]
         with self._files[number].open("rb") as file:
             file.seek(place)
