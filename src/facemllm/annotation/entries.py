@@ -9,6 +9,9 @@ from typing import Any
 
 RECORD, REJECT = "record", "reject"
 
+ANSWER = "answer"
+"""The outcome of a request that got a reply, good or bad."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -21,7 +21,7 @@ from facemllm.annotation.annotators.base import (
     Unusable,
 )
 from facemllm.annotation.answer import Fault, Given, read_answer
-from facemllm.annotation.entries import Known, Request, Usage
+from facemllm.annotation.entries import ANSWER, Known, Request, Usage
 from facemllm.annotation.items import Prepared
 from facemllm.annotation.prompt import Prompt
 from facemllm.annotation.records import Provenance
@@ -33,9 +33,6 @@ ENDPOINT_FAILED = "endpoint_failed"
 
 REQUEST_REFUSED = "request_refused"
 """The reason of a picture whose request the endpoint would not take."""
-
-ANSWER = "answer"
-"""The outcome of a request that got a reply, good or bad."""
 
 _MOST_QUOTED = 4000  # characters of an unusable answer that are shown to the annotator again
 

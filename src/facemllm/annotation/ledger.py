@@ -11,26 +11,33 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facemllm.annotation.entries import RECORD, REJECT, End, Known, Request, Totals, Usage
+from facemllm.annotation.entries import ANSWER, RECORD, REJECT, End, Known, Request, Totals, Usage
 from facemllm.annotation.store import ShardWriter
 from facemllm.core.errors import ConfigError, FaceMLLMError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
-    item TEXT, judge INTEGER, round INTEGER, sent INTEGER, outcome TEXT, reply TEXT,
+    item TEXT, judge INTEGER, round INTEGER, sent INTEGER, outcome TEXT,
     tokens_in INTEGER DEFAULT 0, tokens_out INTEGER DEFAULT 0, cost REAL DEFAULT 0,
     PRIMARY KEY (item, judge, round)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ends (
-    number INTEGER PRIMARY KEY, item TEXT UNIQUE, kind TEXT, reason TEXT, body TEXT, crop BLOB, shard INTEGER
+    number INTEGER PRIMARY KEY, item TEXT UNIQUE, kind TEXT, reason TEXT, shard INTEGER
 );
-CREATE INDEX IF NOT EXISTS unsealed ON ends (kind, number) WHERE body IS NOT NULL;
 CREATE TABLE IF NOT EXISTS busy (outcome TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID;
+-- What is long stands apart and is deleted when it has served, so that its place in the file is used again.
+CREATE TABLE IF NOT EXISTS replies (
+    item TEXT, judge INTEGER, round INTEGER, reply TEXT, PRIMARY KEY (item, judge, round)
+);
+CREATE TABLE IF NOT EXISTS bodies (
+    number INTEGER PRIMARY KEY, kind TEXT, shard INTEGER, body TEXT, crop BLOB
+);
 CREATE TABLE IF NOT EXISTS agreement (
     judge INTEGER, attribute TEXT, one TEXT, other TEXT, n INTEGER, PRIMARY KEY (judge, attribute, one, other)
 ) WITHOUT ROWID;
@@ -94,8 +101,8 @@ class Ledger:
         done = {row[0] for row in self._db.execute(f"SELECT item FROM ends WHERE item IN ({marks})", wanted)}
         known: dict[str, list[Known]] = {item: [] for item in wanted if item not in done}
         rows = self._db.execute(
-            "SELECT item, judge, round, outcome, reply, tokens_in, tokens_out, cost FROM requests "
-            f"WHERE item IN ({marks})",
+            "SELECT item, judge, round, outcome, reply, tokens_in, tokens_out, cost "
+            f"FROM requests LEFT JOIN replies USING (item, judge, round) WHERE item IN ({marks})",
             wanted,
         )
         for item, judge, round_, outcome, reply, *usage in rows:
@@ -124,16 +131,17 @@ class Ledger:
         A second reply to the same request changes nothing; a reply replaces a refusal of the request.
         """
         where = (request.item, request.judge, request.round)
-        before = self._db.execute(
-            "SELECT outcome, reply FROM requests WHERE item = ? AND judge = ? AND round = ?", where
-        ).fetchone()
-        if before is None or before[1] is not None:
+        this = "WHERE item = ? AND judge = ? AND round = ?"
+        before = self._db.execute(f"SELECT outcome FROM requests {this}", where).fetchone()
+        if before is None or before[0] == ANSWER:
             return
-        self._db.execute(
-            "UPDATE requests SET outcome = ?, reply = ?, tokens_in = ?, tokens_out = ?, cost = ? "
-            "WHERE item = ? AND judge = ? AND round = ?",
-            (outcome, reply, usage.tokens_in, usage.tokens_out, usage.cost, *where),
-        )
+        with self._transaction():
+            self._db.execute(
+                f"UPDATE requests SET outcome = ?, tokens_in = ?, tokens_out = ?, cost = ? {this}",
+                (outcome, usage.tokens_in, usage.tokens_out, usage.cost, *where),
+            )
+            if reply is not None:
+                self._db.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", (*where, reply))
         if before[0] is not None:
             self.totals.answered[before[0]] -= 1
         self.totals.answered[outcome] = self.totals.answered.get(outcome, 0) + 1
@@ -141,22 +149,22 @@ class Ledger:
 
     async def finish(self, end: End) -> None:
         """Write down how a picture ended. A second end of the same picture changes nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO ends (item, kind, reason, body, crop) VALUES (?, ?, ?, ?, ?)",
-                (end.item, end.kind, end.reason, end.body, end.crop),
-            ).rowcount
-            self._db.execute("UPDATE requests SET reply = NULL WHERE item = ?", (end.item,))
-            if added and end.agreement:
+        with self._transaction():
+            ended = self._db.execute(
+                "INSERT OR IGNORE INTO ends (item, kind, reason) VALUES (?, ?, ?)",
+                (end.item, end.kind, end.reason),
+            )
+            added = ended.rowcount
+            if added:
+                self._db.execute(
+                    "INSERT INTO bodies (number, kind, body, crop) VALUES (?, ?, ?, ?)",
+                    (ended.lastrowid, end.kind, end.body, end.crop),
+                )
+                self._db.execute("DELETE FROM replies WHERE item = ?", (end.item,))
                 self._db.executemany(
                     "INSERT INTO agreement VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
                     end.agreement,
                 )
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
         if not added:
             return
         if end.kind == RECORD:
@@ -185,40 +193,49 @@ class Ledger:
         Killed after the first step, the next run writes the same shard again; the file is replaced whole.
         """
         self._db.execute(
-            "UPDATE ends SET shard = ? WHERE kind = ? AND body IS NOT NULL AND shard IS NULL",
-            (self._next[kind], kind),
+            "UPDATE bodies SET shard = ? WHERE kind = ? AND shard IS NULL", (self._next[kind], kind)
         )
         self._next[kind] += 1
         self._finish_shards()
 
     def _finish_shards(self) -> None:
         pending = self._db.execute(
-            "SELECT DISTINCT kind, shard FROM ends WHERE body IS NOT NULL AND shard IS NOT NULL"
+            "SELECT DISTINCT kind, shard FROM bodies WHERE shard IS NOT NULL"
         ).fetchall()
         for kind, shard in pending:
-            rows = self._db.execute(
-                "SELECT item, body, crop FROM ends WHERE kind = ? AND shard = ? AND body IS NOT NULL "
-                "ORDER BY number",
-                (kind, shard),
+            which = "FROM bodies WHERE kind = ? AND shard = ?"
+            self.writer.write(
+                kind,
+                shard,
+                self._db.execute(f"SELECT body, crop {which} ORDER BY number", (kind, shard)),
             )
-            self.writer.write(kind, shard, rows)
-            changed = self._db.execute(
-                "UPDATE ends SET body = NULL, crop = NULL WHERE kind = ? AND shard = ? AND body IS NOT NULL",
-                (kind, shard),
-            ).rowcount
-            self._open[kind] = max(self._open[kind] - changed, 0)
+            with self._transaction():
+                self._db.execute(
+                    f"UPDATE ends SET shard = ? WHERE number IN (SELECT number {which})", (shard, kind, shard)
+                )
+                gone = self._db.execute(f"DELETE {which}", (kind, shard)).rowcount
+            self._open[kind] = max(self._open[kind] - gone, 0)
 
     def _unsealed(self, kind: str) -> int:
-        row = self._db.execute(
-            "SELECT COUNT(*) FROM ends WHERE kind = ? AND body IS NOT NULL", (kind,)
-        ).fetchone()
-        return int(row[0])
+        return int(self._db.execute("SELECT COUNT(*) FROM bodies WHERE kind = ?", (kind,)).fetchone()[0])
 
     def _next_shard(self, kind: str) -> int:
         row = self._db.execute(
-            "SELECT COALESCE(MAX(shard), -1) + 1 FROM ends WHERE kind = ?", (kind,)
+            "SELECT COALESCE(MAX(shard), -1) + 1 FROM "
+            "(SELECT shard FROM ends WHERE kind = ? UNION ALL SELECT shard FROM bodies WHERE kind = ?)",
+            (kind, kind),
         ).fetchone()
         return int(row[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     # --- reading
 

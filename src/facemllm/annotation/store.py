@@ -13,8 +13,8 @@ from facemllm.core.errors import ConfigError
 
 FORMATS = ("jsonl", "webdataset")
 
-Row = tuple[str, str, bytes | None]
-"""Id, JSON, and the crop's JPEG where crops are kept."""
+Row = tuple[str, bytes | None]
+"""JSON, and the crop's JPEG where crops are kept."""
 
 
 class ShardWriter:
@@ -51,7 +51,7 @@ class ShardWriter:
             if path.suffix == ".tar":
                 _write_tar(file, rows, shard)
             else:
-                file.writelines(body.encode() + b"\n" for _, body, _ in rows)
+                file.writelines(body.encode() + b"\n" for body, _ in rows)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -60,7 +60,7 @@ class ShardWriter:
 
 def _write_tar(file: io.BufferedWriter, rows: Iterable[Row], shard: int) -> None:
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for number, (_, body, crop) in enumerate(rows):
+        for number, (body, crop) in enumerate(rows):
             key = f"{shard:05d}{number:05d}"
             caption = json.loads(body)["caption"]
             parts = {"json": body.encode(), "txt": caption.encode()} | ({"jpg": crop} if crop else {})
