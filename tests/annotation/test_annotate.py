@@ -142,6 +142,19 @@ def test_records_say_who_how_when_and_for_how_much(tmp_path):
     }
 
 
+def test_the_bar_tells_how_it_stands(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    config = AnnotateConfig(images="-", annotator=AnnotatorConfig(name="scripted", price_out=1e5))
+    annotator = Scripted(lambda question, _: answer(question))
+    annotate(
+        config, tmp_path / "out", annotators=[annotator], source=Pictures(9), prepare=prepare, progress=True
+    )
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "9/9" in told.err
+    assert "9 records, 0 rejects, 9 requests, $45.00" in told.err.replace("\n", " ")
+
+
 def test_it_runs_side_by_side_but_not_more_than_asked(tmp_path):
     _, (annotator,) = run(tmp_path, lambda question, _: answer(question), 60, concurrency=5)
     assert annotator.most == 5
