@@ -62,6 +62,8 @@ def test_replay_writes_records_rejects_and_a_summary(annotate, crops, recorded, 
     status, out, _ = annotate(*arguments)
     assert status == 0
     assert "4 records, 1 rejects" in out
+    assert "cost unknown" in out
+    assert summary["cost_usd"] is None
     assert "too_small" in out
 
 

@@ -111,6 +111,13 @@ class AnnotateConfig(StrictModel):
             found.append(LicenceFilter(self.licences))
         return [*found, SizeFilter(self.min_size)]
 
+    @property
+    def priced(self) -> bool:
+        """Whether any price is given."""
+        return any(
+            one.price_in is not None or one.price_out is not None for one in (self.annotator, *self.second)
+        )
+
     def binding(self, prompt_hash: str) -> dict[str, Any]:
         """Return what must stay the same from run to run."""
         values = self.model_dump(mode="json", exclude={"deny_list", "annotator", "second"})

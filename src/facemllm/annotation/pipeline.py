@@ -39,6 +39,7 @@ class Summary:
         seconds: Of this run.
         agreement: By further judge; empty without second opinions.
         out: The folder.
+        priced: Whether prices were given, so that the cost is known.
     """
 
     totals: Totals
@@ -47,11 +48,13 @@ class Summary:
     seconds: float
     agreement: dict[str, Any]
     out: Path
+    priced: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             **self.totals.to_dict(),
+            **({} if self.priced else {"cost_usd": None}),
             "skipped": self.skipped,
             "stopped": self.stopped,
             "seconds": round(self.seconds, 2),
@@ -178,7 +181,8 @@ def annotate(
                 config, run, built.source, folder, built.prompt.hash, bar.ended
             )
     agreement = agreement_report(counts) if counts else {}
-    summary = Summary(totals, skipped, stopped, time.monotonic() - began, agreement, folder)
+    seconds = time.monotonic() - began
+    summary = Summary(totals, skipped, stopped, seconds, agreement, folder, config.priced)
     _write_json(
         folder / "config.json",
         {"annotate": config.model_dump(mode="json"), "prompt_hash": built.prompt.hash},
@@ -276,9 +280,6 @@ def dry_run(
     share = passed / tried if tried else 0.0
     asked = round((tried if count is None else count) * share)
     cost = expected_cost(config, prompt).times(asked)
-    priced = any(
-        one.price_in is not None or one.price_out is not None for one in (config.annotator, *config.second)
-    )
     return {
         "images": count,
         "tried": tried,
@@ -288,7 +289,7 @@ def dry_run(
             "asked": asked,
             "tokens_in": round(cost.tokens_in),
             "tokens_out": round(cost.tokens_out),
-            "usd": round(cost.usd, 4) if priced else None,
+            "usd": round(cost.usd, 4) if config.priced else None,
         },
         "prompt": prompt.version,
         "prompt_hash": prompt.hash,

@@ -282,9 +282,7 @@ def _tell(summary: dict[str, Any]) -> None:
     for reason, count in summary["rejects"].items():
         print(f"  {reason:16} {count}")
     requests, tokens = summary["requests"], summary["tokens"]
-    print(
-        f"{requests['sent']} requests, {tokens['in']:,} tokens in, {tokens['out']:,} out, "
-        f"${summary['cost_usd']:.4f}"
-    )
+    cost = "cost unknown" if summary["cost_usd"] is None else f"${summary['cost_usd']:.4f}"
+    print(f"{requests['sent']} requests, {tokens['in']:,} tokens in, {tokens['out']:,} out, {cost}")
     if summary["stopped"]:
         print("stopped by the budget; raise it and run the same command to go on")
