@@ -86,6 +86,8 @@ class Scripted:
         finally:
             self.at_once -= 1
 
+    closed = False
+
     async def close(self) -> None:
         self.closed = True
 
@@ -156,8 +158,29 @@ def test_the_bar_tells_how_it_stands(tmp_path, capsys, monkeypatch):
 
 
 def test_it_runs_side_by_side_but_not_more_than_asked(tmp_path):
-    _, (annotator,) = run(tmp_path, lambda question, _: answer(question), 60, concurrency=5)
-    assert annotator.most == 5
+    class Together(Scripted):
+        """Answers nobody before five ask at once."""
+
+        async def __call__(self, question, *, key):
+            self.full = getattr(self, "full", None) or asyncio.Event()
+            self.here = getattr(self, "here", 0) + 1
+            if self.here == 5:
+                self.full.set()
+            await asyncio.wait_for(self.full.wait(), 20)
+            return await super().__call__(question, key=key)
+
+    annotator = Together(lambda question, _: answer(question))
+    config = AnnotateConfig(images="-", annotator=AnnotatorConfig(name="scripted"))
+    summary = annotate(
+        config,
+        tmp_path / "out",
+        RunConfig(concurrency=5),
+        annotators=[annotator],
+        source=Pictures(60),
+        prepare=prepare,
+    )
+    assert summary.totals.records == 60
+    assert annotator.most <= 5
     assert annotator.closed
 
 
