@@ -101,7 +101,6 @@ class Stage(StrictModel):
         steps: Optimiser steps.
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
-        length_groups: In how many batches of like length the pairs of a step are run; the result is the same.
         lr: Peak learning rate of each part named in ``train``.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
@@ -120,7 +119,6 @@ class Stage(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
-    length_groups: int = Field(default=4, gt=0)
     lr: dict[str, float]
     weight_decay: float = 0.01
     warmup: float = Field(default=0.03, ge=0, lt=1)
