@@ -57,7 +57,7 @@ def cases(draw: st.DrawFn, least: int = 1) -> tuple[tuple[Tensor, Tensor, Tensor
         "causal": Causal(),
         "padding": Padding(torch.rand(batch, keys, generator=generator) < 0.6),
         "blocks": BlockDiagonal((1, queries - 1), (keys - 1, 1), causal=draw(st.booleans())),
-        "tree": PrefixTree(queries - 2, (1, 1)),
+        "tree": PrefixTree.single(max(queries - 2, 0), (1, 1)),
         "both": Causal() & Padding(torch.rand(batch, keys, generator=generator) < 0.6),
     }[kind]
     width = draw(st.sampled_from([least, 4, 8]))
@@ -162,10 +162,10 @@ def test_merged_parts_are_the_whole(case, cut):
 
 def test_branches_of_a_tree_are_separate_sequences():
     torch.manual_seed(0)
-    tree = PrefixTree(3, (2, 4, 1))
+    tree = PrefixTree.single(3, (2, 4, 1))
     q, k, v = torch.randn(3, 1, 2, 10, 4, dtype=torch.float64).unbind(0)
     together = attention(q, k, v, tree)
-    for start, end in tree.spans():
+    for start, end in tree.spans()[0]:
         rows = [*range(3), *range(start, end)]
         alone = attention(q[:, :, rows], k[:, :, rows], v[:, :, rows], Causal())
         torch.testing.assert_close(together[:, :, start:end], alone[:, :, 3:])
@@ -237,7 +237,7 @@ def test_choice_of_backend_ends_with_its_block():
         Padding(torch.ones(1, 4, dtype=torch.bool)),
         BlockDiagonal((2, 2)),
         BlockDiagonal((3,), (1, 2)),
-        PrefixTree(2, (2,)),
+        PrefixTree.single(2, (2,)),
     ],
 )
 def test_masks_refuse_other_lengths(mask):

@@ -2,8 +2,19 @@
 
 from facemllm.ops.attention import attention, merge_partials, partial_attention
 from facemllm.ops.backends import backend_names, backend_report, use_backend
-from facemllm.ops.masks import BlockDiagonal, Causal, Full, Mask, Padding, PrefixTree
+from facemllm.ops.masks import (
+    BlockDiagonal,
+    Causal,
+    Full,
+    Mask,
+    Padding,
+    PrefixTree,
+    Region,
+    Sliding,
+    TokenTree,
+)
 from facemllm.ops.reference import rms_norm, rotary, swiglu
+from facemllm.ops.tree import prefix_attention
 
 __all__ = [
     "BlockDiagonal",
@@ -12,11 +23,15 @@ __all__ = [
     "Mask",
     "Padding",
     "PrefixTree",
+    "Region",
+    "Sliding",
+    "TokenTree",
     "attention",
     "backend_names",
     "backend_report",
     "merge_partials",
     "partial_attention",
+    "prefix_attention",
     "rms_norm",
     "rotary",
     "swiglu",

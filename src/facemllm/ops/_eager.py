@@ -20,4 +20,6 @@ def not_supported_reasons(inputs: Inputs) -> list[str]:
 
 def run(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """Compute the reference."""
-    return reference.partial_attention(inputs.q, inputs.k, inputs.v, inputs.allowed(), scale=inputs.scale)
+    return reference.partial_attention(
+        inputs.q, inputs.k, inputs.v, inputs.allowed(), scale=inputs.scale, dropout=inputs.dropout
+    )

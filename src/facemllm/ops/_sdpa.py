@@ -31,7 +31,14 @@ def run(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     causal = isinstance(inputs.mask, Causal) and q.shape[-2] == k.shape[-2]
     allowed = None if causal else inputs.allowed()
     out = scaled_dot_product_attention(
-        q, k, v, attn_mask=allowed, is_causal=causal, scale=inputs.scale, enable_gqa=q.shape[1] != k.shape[1]
+        q,
+        k,
+        v,
+        attn_mask=allowed,
+        dropout_p=inputs.dropout,
+        is_causal=causal,
+        scale=inputs.scale,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
     if allowed is not None:
         # Kernels differ on a query without keys (zeros, mean, not a number); ours is zeros.

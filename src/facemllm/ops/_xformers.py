@@ -49,6 +49,8 @@ def not_supported_reasons(inputs: Inputs) -> list[str]:
         reasons.append(
             "the layout of the log-sum-exp under a block-diagonal mask differs between its versions"
         )
+    if inputs.dropout:
+        reasons.append("dropout is left to the backends of torch, whose random state can be restored")
     if _has_empty_rows(inputs):
         reasons.append("some queries would have no keys")
     return reasons

@@ -35,6 +35,7 @@ class Inputs:
     mask: Mask | None = None
     scale: float | None = None
     needs_lse: bool = False
+    dropout: float = 0.0
 
     def allowed(self) -> Tensor | None:
         """Return the dense mask, or none."""
@@ -109,13 +110,13 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def select_backend(inputs: Inputs) -> Backend:
+def select_backend(inputs: Inputs, name: str | None = None) -> Backend:
     """Return the backend that computes these inputs.
 
     Raises:
         ConfigError: If the one chosen by ``use_backend`` cannot; its reasons are listed.
     """
-    chosen = _chosen.get()
+    chosen = name or _chosen.get()
     reasons: dict[str, list[str]] = {}
     for name in [chosen] if chosen else _MODULES:
         backend = load_backend(name)

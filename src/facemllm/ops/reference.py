@@ -13,7 +13,13 @@ from torch import Tensor
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Return ``softmax(scale * q k^T) v`` over the allowed keys; a query without any gets zeros.
 
@@ -23,6 +29,7 @@ def attention(
         v: Values [B, G, K, Dv].
         allowed: True where a query may see a key; broadcasts to [B, H, Q, K].
         scale: ``D ** -0.5`` if left out.
+        dropout: Probability that a weight is set to zero (the others grow to make up for it).
 
     Returns:
         [B, H, Q, Dv]
@@ -34,11 +41,17 @@ def attention(
         >>> attention(q, k, v, torch.eye(2, dtype=torch.bool))[0, 0].tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    return partial_attention(q, k, v, allowed, scale=scale)[0]
+    return partial_attention(q, k, v, allowed, scale=scale, dropout=dropout)[0]
 
 
 def partial_attention(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return attention over these keys only, with what lets ``merge_partials`` join it to others.
 
@@ -59,7 +72,7 @@ def partial_attention(
     )
     # Without keys the scores are all -inf, and -inf - -inf is not a number: subtract 0 there, exp(-inf) is 0.
     weights = torch.exp(scores - lse.masked_fill(lse == float("-inf"), 0)[..., None])
-    return weights.to(v.dtype) @ v, lse
+    return torch.nn.functional.dropout(weights, dropout).to(v.dtype) @ v, lse
 
 
 def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
