@@ -15,7 +15,7 @@ from torch import Tensor
 
 from facemllm.language.kernels import Pack, marker
 from facemllm.model.packing import Split, split
-from facemllm.model.passes import BranchPass, Branches, FirstPass, KeysAndValues, NextTokens
+from facemllm.model.passes import Branches, BranchPass, FirstPass, KeysAndValues, NextTokens
 from facemllm.model.trunk_cache import view_key, weights_key
 from facemllm.model.vision import View
 from facemllm.processing.template import IGNORE, Encoded, stop_ids

@@ -5,6 +5,7 @@ from facemllm.ops.backends import backend_names, backend_report, use_backend
 from facemllm.ops.masks import (
     BlockDiagonal,
     Causal,
+    Explicit,
     Full,
     Mask,
     Padding,
@@ -19,6 +20,7 @@ from facemllm.ops.tree import prefix_attention
 __all__ = [
     "BlockDiagonal",
     "Causal",
+    "Explicit",
     "Full",
     "Mask",
     "Padding",

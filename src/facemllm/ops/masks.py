@@ -311,6 +311,33 @@ class TokenTree(Mask):
         return torch.tensor(depths, dtype=torch.long, device=device)
 
 
+@dataclass(frozen=True, eq=False)
+class Explicit(Mask):
+    """What is given, as it is: for masks that another library has built.
+
+    Args:
+        allowed: True where a query may see a key; broadcasts to [B, H, Q, K].
+
+    Example:
+        >>> Explicit(torch.tensor([[True, False]])).materialize(1, 2).tolist()
+        [[True, False]]
+    """
+
+    allowed: Tensor
+
+    def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
+        """See ``Mask.materialize``."""
+        if self.allowed.dtype != torch.bool or self.allowed.dim() < 2:
+            raise _misfit(
+                "Explicit", f"{self.allowed.dtype} {tuple(self.allowed.shape)}", "a bool tensor [..., Q, K]"
+            )
+        rows, columns = self.allowed.shape[-2:]
+        _same("Explicit", keys=(columns, keys))
+        if rows != 1:
+            _same("Explicit", queries=(rows, queries))
+        return self.allowed.to(device)
+
+
 def _same(name: str, **pairs: tuple[int, int]) -> None:
     for what, (given, expected) in pairs.items():
         if given != expected:
