@@ -2,8 +2,8 @@
 
 A transformers model looks its attention up by name at each call. Registered under ours, it runs on
 :func:`facemllm.ops.attention.attention`, and a forward pass may hand a *pack* down to all of its layers: an
-object that knows how the tokens of the pass hang together (see :mod:`facemllm.model.passes`). Layers pass unknown
-keyword arguments on to their attention, which is how it gets there.
+object that knows how the tokens of the pass hang together (:mod:`facemllm.model.passes`). Layers hand keyword
+arguments that they do not know on to their attention, which is how it gets there.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ def attention_reasons(model: Any) -> list[str]:
 
 
 def marker(like: Tensor) -> Tensor:
-    """Return an attention mask of four axes that says nothing: with it transformers builds none of its own."""
+    """Return a mask of four axes that says nothing: given one, transformers builds none of its own."""
     return torch.empty(1, 1, 1, 1, dtype=torch.bool, device=like.device)

@@ -111,15 +111,15 @@ class AskingMixin:
         Args:
             image: A photo, or a list of photos.
             question: A question, or a list of K.
-            options: At least two different answers; for several questions, these for each or the same for all.
+            options: At least two different answers; for several questions, a list for each or one for all.
             crop: As in :meth:`ask`.
             on_no_face: As in :meth:`ask`.
             detector: As in :meth:`ask`.
             batch_size: How many questions are read together.
 
         Returns:
-            A dict from option to probability; a list of K for a list of questions; a list of all that for a list of
-            photos.
+            A dict from option to probability; a list of K for a list of questions; a list of all that for a
+            list of photos.
 
         Raises:
             ConfigError: If there are fewer than two different options, or not as many lists as questions.

@@ -1,7 +1,8 @@
 """Many questions in one reading: each picture's trunk is read once, and all questions branch off from it.
 
-The result is that of asking each question in a sequence of its own; only the work that all of them share is done
-once. Language models that cannot run on our attention are asked question by question, in :mod:`facemllm.model.plain`.
+The result is that of asking each question in a sequence of its own; only the work that all of them share is
+done once. Language models that cannot run on our attention are asked question by question, in
+:mod:`facemllm.model.plain`.
 """
 
 from __future__ import annotations

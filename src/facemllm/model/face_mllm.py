@@ -192,7 +192,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         pixel_values: Tensor | None = None,
         encoder_features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the embeddings of ids [B, L, D] with pictures in their places, and the pictures' tokens [P, N, D].
+        """Return embeddings [B, L, D] with pictures in their places, and the pictures' tokens [P, N, D].
 
         Args:
             input_ids: Token ids with the image id where features go [B, L].
@@ -226,8 +226,8 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
     ) -> FaceMLLMOutput:
         """Run the language model on text with pictures in it.
 
-        With ``tree``, the one row of ``input_ids`` is a pack of trunks (each with its picture) and their branches; the
-        result is that of as many separate sequences, each a trunk and one branch of it.
+        With ``tree``, the one row of ``input_ids`` is a pack of trunks (each with its picture) and their
+        branches; the result is that of as many separate sequences, each a trunk and one branch of it.
 
         Args:
             input_ids: Token ids with the image id where features go [B, L].
@@ -243,8 +243,8 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             **kwargs: For the language model.
 
         Raises:
-            ConfigError: If the number of image ids and of features differ, or the language model cannot take a
-                pack.
+            ConfigError: If the number of image ids and of features differ, or the language model cannot take
+                a pack.
         """
         features = None
         if inputs_embeds is None:

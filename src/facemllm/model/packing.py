@@ -67,14 +67,14 @@ class Packed:
 def pack(groups: Sequence[Sequence[Encoded]]) -> Packed:
     """Pack question-answer pairs, a group for each picture.
 
-    A token is predicted by the one before it, which for the first of a branch is the trunk's last, common to all
-    branches: nothing may be learnt there, and nothing is, as a branch begins with its question.
+    A token is predicted by the one before it, which for the first of a branch is the trunk's last, common to
+    all branches: nothing may be learnt there, and nothing is, as a branch begins with its question.
 
     Args:
         groups: For each picture its K tokenised pairs (``FaceProcessor.encode_qa``).
 
     Raises:
-        TokenizationError: If the pairs of a picture do not begin alike, or an answer directly follows the picture.
+        TokenizationError: If the pairs of a picture do not begin alike, or an answer follows it directly.
 
     Example:
         >>> pairs = [Encoded([9, 4, end], [-100, -100, end], [True, False, False]) for end in (5, 6)]
@@ -91,7 +91,7 @@ def pack(groups: Sequence[Sequence[Encoded]]) -> Packed:
         if cut is None or any(pair.labels[len(cut.trunk)] != IGNORE for pair in group):
             raise TokenizationError(
                 "pairs about a picture cannot be packed",
-                given=f"{len(group)} pairs that differ before the picture's end, or an answer right behind it",
+                given=f"{len(group)} pairs that differ before its end, or an answer right behind it",
                 expected="the same beginning up to the picture, then a question each",
                 do="use one system text for all questions about a picture",
             )

@@ -1,9 +1,8 @@
 """How the tokens of one forward pass attend to each other: trunk, branches, and the step after.
 
-Every question about a picture has the same beginning, the *trunk* (system text and image tokens), and goes on as a
-*branch* of its own. A pass runs B rows; the branches of a row lie end to end, and a branch sees its row's trunk
-and itself. Keys and values are kept layer by layer, so that a later pass need not read the trunk again.
-
+Every question about a picture has the same beginning, the *trunk* (system text and image tokens), and goes on
+as a *branch* of its own. A pass runs B rows; the branches of a row lie end to end, and a branch sees its
+row's trunk and itself. Keys and values are kept layer by layer, so a later pass need not read the trunk again.
 Shapes: B rows (pictures), T tokens of the trunk, K branches with S tokens in all, H heads, G key heads.
 """
 
@@ -35,7 +34,7 @@ class Branches:
 
     Args:
         lengths: Tokens of each branch.
-        parents: For each branch the parent of each of its tokens, counted within the branch, -1 for the trunk;
+        parents: For each branch the parent of each of its tokens, counted in the branch, -1 for the trunk;
             none where every branch is a chain.
 
     Example:
@@ -208,8 +207,8 @@ class BranchPass(_Recording):
 class NextTokens:
     """One more token for each branch, again and again: rows of K tokens.
 
-    Each branch's own keys are kept at the end of a row of a common buffer, with padding before them, so that the next
-    key of every branch goes to the same place.
+    Each branch's own keys are kept at the end of a row of a common buffer, with padding before them, so that
+    the next key of every branch goes to the same place.
 
     Args:
         trunk: Keys and values of the trunk.

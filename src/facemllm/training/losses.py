@@ -22,8 +22,8 @@ def answer_loss(
 ) -> Tensor:
     """Return the mean cross entropy over the tokens that are to be learnt.
 
-    To plain cross entropy, 33 for a person of 34 is as wrong as 3. With ``spread`` the target of an ordered number
-    is a Gaussian around it over all number tokens, as in label-distribution learning; the most
+    To plain cross entropy, 33 for a person of 34 is as wrong as 3. With ``spread`` the target of an ordered
+    number is a Gaussian around it over all number tokens, as in label-distribution learning; the most
     probable number then lies near the middle of what the model believes, which is what a mean error asks for.
 
     Source: label distributions for age, Geng et al., TPAMI 2013.

@@ -48,6 +48,9 @@ class EncoderPhase(StrictModel):
         weight_decay: Of AdamW.
         ema: Decay of the averaged weights that are kept.
         precision: bfloat16 where the device is faster with it; weights and averages stay float32.
+        early_size: Side of the pictures in the first part of the steps, smaller than the encoder's own: cheaper
+            steps first, the last ones at full size (progressive resizing).
+        early_share: Which part of the steps that is.
         tasks: Tasks that get a head.
         data: Where the images come from.
     """
@@ -58,6 +61,8 @@ class EncoderPhase(StrictModel):
     weight_decay: float = 0.02
     ema: float = Field(default=0.998, ge=0, lt=1)
     precision: Precision = "float32"
+    early_size: int | None = Field(default=None, gt=0)
+    early_share: float = Field(default=0.75, ge=0, lt=1)
     tasks: tuple[str, ...] = ("expression", "age", "gender", "ethnicity", "pose")
     data: tuple[DataSource, ...]
 
