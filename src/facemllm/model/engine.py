@@ -19,7 +19,7 @@ from facemllm.model.packing import Split, split
 from facemllm.model.passes import Branches, BranchPass, FirstPass, KeysAndValues, NextTokens
 from facemllm.model.trunk_cache import view_key, weights_key
 from facemllm.model.vision import View
-from facemllm.processing.template import IGNORE, Encoded, stop_ids
+from facemllm.processing.template import IGNORE, Encoded
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def generate(
         batch_size: About how many answers are generated together.
     """
     answers: list[list[Generated]] = [[] for _ in views]
-    stops = stop_ids(model.checked_processor().tokenizer)
+    stops = model.checked_processor().stop_ids()
     for first in range(0, len(cut.branches), batch_size):
         questions = cut.branches[first : first + batch_size]
         # Of like length together: a row's own keys are as long as the longest question's.

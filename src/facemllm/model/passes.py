@@ -2,7 +2,9 @@
 
 Every question about a picture has the same beginning, the *trunk* (system text and image tokens), and goes on
 as a *branch* of its own. A pass runs B rows; the branches of a row lie end to end, and a branch sees its
-row's trunk and itself. Keys and values are kept layer by layer, so a later pass need not read the trunk again.
+row's trunk and itself. Keys and values are kept layer by layer, so that a later pass need not read the trunk
+again.
+
 Shapes: B rows (pictures), T tokens of the trunk, K branches with S tokens in all, H heads, G key heads.
 """
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facemllm.model.engine import Generated
-from facemllm.processing.template import IGNORE, Encoded, stop_ids
+from facemllm.processing.template import IGNORE, Encoded
 
 
 def generate(
@@ -28,7 +28,7 @@ def generate(
         batch_size: How many answers are generated together.
     """
     processor = model.checked_processor()
-    tokenizer, stops = processor.tokenizer, stop_ids(processor.tokenizer)
+    tokenizer, stops = processor.tokenizer, processor.stop_ids()
     pairs = [(view, prompt) for view in range(len(features)) for prompt in prompts]
     answers: list[list[Generated]] = [[] for _ in features]
     for start in range(0, len(pairs), batch_size):

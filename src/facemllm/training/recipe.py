@@ -48,7 +48,7 @@ class EncoderPhase(StrictModel):
         weight_decay: Of AdamW.
         ema: Decay of the averaged weights that are kept.
         precision: bfloat16 where the device is faster with it; weights and averages stay float32.
-        early_size: Side of the pictures in the first part of the steps, smaller than the encoder's own: cheaper
+        early_size: Side of the pictures in the first part of the steps, smaller than the encoder's: cheaper
             steps first, the last ones at full size (progressive resizing).
         early_share: Which part of the steps that is.
         tasks: Tasks that get a head.
