@@ -125,9 +125,7 @@ class AskingMixin:
             ConfigError: If there are fewer than two different options, or not as many lists as questions.
         """
         asked = [question] if isinstance(question, str) else list(question)
-        each: list[list[str]] = (
-            [list(options)] if isinstance(question, str) else _options_each(asked, options)
-        )
+        each = _options_each(asked, [options] if isinstance(question, str) else options)
         for given in each:
             if len(set(given)) < 2 or len(set(given)) != len(given):
                 raise ConfigError(
@@ -240,8 +238,8 @@ def _features(model: Any, flat: Sequence[View]) -> torch.Tensor:
     return features
 
 
-def _options_each(asked: Sequence[str], options: Sequence[Any]) -> list[list[str]]:
-    if all(isinstance(option, str) for option in options):
+def _options_each(asked: Sequence[str], options: Any) -> list[list[str]]:
+    if options and all(isinstance(option, str) for option in options):
         return [list(options)] * len(asked)
     if len(options) != len(asked):
         raise ConfigError(

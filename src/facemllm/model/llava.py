@@ -31,7 +31,7 @@ def from_llava(name: str, **options: Any) -> FaceMLLM:
     from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration, LlavaProcessor
 
     hub = {key: value for key, value in options.items() if key != "dtype"}
-    llava = LlavaForConditionalGeneration.from_pretrained(name, use_safetensors=True, **options)
+    llava: Any = LlavaForConditionalGeneration.from_pretrained(name, use_safetensors=True, **options)
     its: Any = LlavaProcessor.from_pretrained(name, **hub)
     config = llava.config
     _check(config, its)
@@ -48,7 +48,7 @@ def from_llava(name: str, **options: Any) -> FaceMLLM:
         causal = AutoModelForCausalLM.from_config(config.text_config)
     setattr(causal, causal.base_model_prefix, llava.model.language_model)
     causal.set_output_embeddings(llava.lm_head)
-    connector = create_connector("mlp", encoder.embed_dim, llava.lm_head.in_features)
+    connector: Any = create_connector("mlp", encoder.embed_dim, llava.lm_head.in_features)
     connector.mlp.linear_1 = llava.model.multi_modal_projector.linear_1
     connector.mlp.linear_2 = llava.model.multi_modal_projector.linear_2
     model = FaceMLLM.from_parts(

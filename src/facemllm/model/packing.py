@@ -83,7 +83,8 @@ def pack(groups: Sequence[Sequence[Encoded]]) -> Packed:
         ([[9, 4, 5, 4, 6]], [1, 3], [5, 6])
     """
     ids: list[int] = []
-    trunks, branches = [], []
+    trunks: list[int] = []
+    branches: list[tuple[int, ...]] = []
     predictors, targets, pairs = [], [], []
     number = 0
     for group in groups:

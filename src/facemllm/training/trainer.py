@@ -212,6 +212,7 @@ class Trainer:
                 model.encoder,
                 self.crops(source),
                 views=self.recipe.views,
+                cache=self.out / "cache",
                 seed=self.recipe.seed,
                 progress=self.progress,
                 **look,
