@@ -74,6 +74,7 @@ def backend_names() -> list[str]:
     return list(_MODULES)
 
 
+@cache
 def load_backend(name: str) -> Backend:
     """Import a backend.
 

@@ -58,6 +58,10 @@ class Rows:
             return slice(self.start, self.start + self.index.numel())
         return self.index.flatten() if self.real is None else self.index.flatten()[self.real]
 
+    def is_all_of(self, length: int) -> bool:
+        """Return whether it is a whole sequence as it is."""
+        return self.start == 0 and self.index.shape == (1, length)
+
     def padding(self) -> Tensor | None:
         """Return True where ``index`` is padding [n, m]; none if nowhere."""
         if self.real is None:

@@ -70,8 +70,10 @@ def split_attention(
         Output [B, H, Q, Dv], zero for a query without keys, and log-sum-exp [B, H, Q].
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    out, lse = _Split.apply(q, k, v, plan, kernel, scale)
-    return out, lse
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+        out, lse = _Split.apply(q, k, v, plan, kernel, scale)
+        return out, lse
+    return _forward(q, k, v, plan, kernel, scale)
 
 
 def merge_rows(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,22 +89,10 @@ class _Split(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, kernel: Kernel, scale: float
     ) -> tuple[Tensor, Tensor]:
-        batch, heads, length = q.shape[:3]
-        out = q.new_zeros(batch, length, heads, v.shape[-1])
-        wide = torch.promote_types(q.dtype, torch.float32)
-        lse = q.new_full((batch, length, heads), -INFINITY, dtype=wide)
-        for part in plan.parts:
-            inputs = part.queries.take(q), part.keys.take(k), part.keys.take(v)
-            found = kernel.forward(*inputs, part, _allowed(part, plan, batch), scale)
-            part_out, part_lse = map(part.queries.back, found)
-            where = part.queries.where
-            if not part.first:
-                part_out, part_lse = kernel.merge(out[:, where], lse[:, where], part_out, part_lse)
-            out[:, where], lse[:, where] = part_out, part_lse
-        out, lse = out.transpose(1, 2), lse.transpose(1, 2)
-        ctx.save_for_backward(q, k, v, out, lse)
         ctx.plan, ctx.kernel, ctx.scale = plan, kernel, scale
         ctx.set_materialize_grads(False)
+        out, lse = _forward(q, k, v, plan, kernel, scale)
+        ctx.save_for_backward(q, k, v, out, lse)
         return out, lse
 
     @staticmethod
@@ -143,6 +133,29 @@ class _Split(torch.autograd.Function):
                 where.add(total, of_part)
         dq, dk, dv = (total.transpose(1, 2) for total in grads)
         return dq, dk, dv[..., : width[1]], None, None, None
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, plan: Plan, kernel: Kernel, scale: float
+) -> tuple[Tensor, Tensor]:
+    batch, heads, length = q.shape[:3]
+    if len(plan.parts) == 1 and plan.parts[0].queries.is_all_of(length):
+        part = plan.parts[0]
+        return kernel.forward(
+            q, part.keys.take(k), part.keys.take(v), part, _allowed(part, plan, batch), scale
+        )
+    out = q.new_zeros(batch, length, heads, v.shape[-1])
+    wide = torch.promote_types(q.dtype, torch.float32)
+    lse = q.new_full((batch, length, heads), -INFINITY, dtype=wide)
+    for part in plan.parts:
+        inputs = part.queries.take(q), part.keys.take(k), part.keys.take(v)
+        found = kernel.forward(*inputs, part, _allowed(part, plan, batch), scale)
+        part_out, part_lse = map(part.queries.back, found)
+        where = part.queries.where
+        if not part.first:
+            part_out, part_lse = kernel.merge(out[:, where], lse[:, where], part_out, part_lse)
+        out[:, where], lse[:, where] = part_out, part_lse
+    return out.transpose(1, 2), lse.transpose(1, 2)
 
 
 def _allowed(part: Part, plan: Plan, batch: int) -> Tensor | None:
