@@ -56,9 +56,11 @@ class EagerKernel:
         """Compute the gradients from weights made again from the log-sum-exp."""
         dtype, wide, groups = q.dtype, lse.dtype, k.shape[1]
         visible = _visible(q, k, part, allowed)
-        q, grad, out, lse = (x.to(wide).unflatten(1, (groups, -1)) for x in (q, grad, out, lse))
-        k, v = k.to(wide)[:, :, None], v.to(wide)[:, :, None]
-        scores = scale * q @ k.mT  # [B, G, H / G, Q, K]
+        q, grad, out, lse = (x.unflatten(1, (groups, -1)) for x in (q, grad, out, lse))
+        k, v = k[:, :, None], v[:, :, None]
+        # In the very steps of the reference, or large scores would not fit their log-sum-exp.
+        scores = ((q * scale) @ k.mT).to(wide)  # [B, G, H / G, Q, K]
+        q, k, v, grad, out = (x.to(wide) for x in (q, k, v, grad, out))
         if visible is not None:
             scores = scores.masked_fill(~visible[..., None, :, :], float("-inf"))
         weights = torch.exp(scores - lse[..., None])

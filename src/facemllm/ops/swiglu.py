@@ -12,8 +12,8 @@ from facemllm.ops.backends import Arguments, Function, select_function
 def swiglu(gate: Tensor, up: Tensor, *, backend: str | None = None) -> Tensor:
     """Return ``silu(gate) * up``, the activation of a gated feed-forward layer.
 
-    Equivalent plain torch: :func:`facemllm.ops.reference.swiglu`, which is all there is: no backend has it apart
-    from the layers around it (see ``swiglu_mlp``).
+    Equivalent plain torch: :func:`facemllm.ops.reference.swiglu`, which is all there is: no backend has it
+    apart from the layers around it (see ``swiglu_mlp``).
 
     Raises:
         ConfigError: If another backend than 'eager' is asked for.
