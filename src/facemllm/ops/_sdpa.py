@@ -9,7 +9,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from facemllm.ops.backends import Inputs
 from facemllm.ops.masks import Causal, Full
 from facemllm.ops.parts import Part, make_plan
-from facemllm.ops.split import Kernel, merge_rows, split_attention
+from facemllm.ops.split import Kernel, merge_rows, same_width, split_attention
 
 _DTYPES = {
     "cpu": (torch.float64, torch.float32, torch.bfloat16, torch.float16),
@@ -76,7 +76,7 @@ class CPUKernel:
     ) -> tuple[Tensor, Tensor]:
         """Call the kernel."""
         width = v.shape[-1]
-        q, k, v = _same_width(q, k, v)
+        q, k, v = same_width(q, k, v)
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, part.causal, attn_mask=_added(allowed, q), scale=scale
         )
@@ -96,7 +96,7 @@ class CPUKernel:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Call the kernel's backward."""
         widths = q.shape[-1], k.shape[-1], v.shape[-1]
-        q, k, v, out, grad = _same_width(q, k, v, out, grad)
+        q, k, v, out, grad = same_width(q, k, v, out, grad)
         grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             grad, q, k, v, out, lse, 0.0, part.causal, attn_mask=_added(allowed, q), scale=scale
         )
@@ -119,7 +119,7 @@ class CUDAKernel:
         """Call the kernel."""
         width, queries = v.shape[-1], q.shape[-2]
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        q, k, v = _same_width(q, k, v, multiple=8)
+        q, k, v = same_width(q, k, v, multiple=8)
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
             q, k, v, _full_bias(allowed, q, k), True, 0.0, part.causal, scale=scale
         )
@@ -141,7 +141,7 @@ class CUDAKernel:
         """Call the kernel's backward."""
         widths, groups = (q.shape[-1], k.shape[-1], v.shape[-1]), k.shape[1]
         k, v = (x.repeat_interleave(q.shape[1] // groups, dim=1) for x in (k, v))
-        q, k, v, out, grad = _same_width(q, k, v, out, grad, multiple=8)
+        q, k, v, out, grad = same_width(q, k, v, out, grad, multiple=8)
         lse = pad(lse, (0, -lse.shape[-1] % 32), value=float("inf")).contiguous()
         seed = torch.zeros((), dtype=torch.long, device=q.device)  # of the dropout there is not
         dq, dk, dv, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
@@ -164,14 +164,6 @@ class CUDAKernel:
         return dq, dk, dv
 
     merge = staticmethod(merge_rows)
-
-
-def _same_width(*tensors: Tensor, multiple: int = 1) -> list[Tensor]:
-    """Add columns of zeros until heads are of one width; they change neither scores nor the other columns."""
-    width = max(x.shape[-1] for x in tensors)
-    width += -width % multiple
-    padded = (x if x.shape[-1] == width else pad(x, (0, width - x.shape[-1])) for x in tensors)
-    return [x if x.stride(-1) == 1 else x.contiguous() for x in padded]
 
 
 def _added(allowed: Tensor | None, q: Tensor) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from facemllm.ops.backends import Inputs
 from facemllm.ops.masks import Causal, Full, Padding
 from facemllm.ops.parts import Part, make_plan
-from facemllm.ops.split import split_attention
+from facemllm.ops.split import same_width, split_attention
 
 
 def unavailable_reasons() -> list[str]:
@@ -142,12 +142,8 @@ class XFormersKernel:
         assert allowed is None
         batch, heads, groups = q.shape[0], q.shape[1], k.shape[1]
         bias = _bias(self.fmha.attn_bias, part, batch, q.device)
-        width = v.shape[-1]
-        if width != q.shape[-1]:  # the column that stands for the gradient of the log-sum-exp
-            q, k, v, grad, out = (
-                torch.nn.functional.pad(x, (0, -(-width // 8) * 8 - x.shape[-1]))
-                for x in (q, k, v, grad, out)
-            )
+        widths = q.shape[-1], k.shape[-1], v.shape[-1]
+        q, k, v, grad, out = same_width(q, k, v, grad, out, multiple=8)
         k, v = (x.repeat_interleave(heads // groups, dim=1) for x in (k, v))
         grads = self.fmha.memory_efficient_attention_backward(
             *(_end_to_end(x) for x in (grad, out)),
@@ -158,6 +154,7 @@ class XFormersKernel:
         )
         dq, dk, dv = (x.unflatten(1, (batch, -1))[0].transpose(1, 2) for x in grads)
         dk, dv = (x.unflatten(1, (groups, -1)).sum(2) for x in (dk, dv))
+        dq, dk, dv = (x[..., :width] for x, width in zip((dq, dk, dv), widths, strict=True))
         return dq, dk, dv
 
     def merge(self, out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[Tensor, Tensor]:

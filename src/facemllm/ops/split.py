@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from facemllm.ops.parts import Part, Plan
 
@@ -82,6 +83,14 @@ def merge_rows(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tu
     finite = total.masked_fill(total == -INFINITY, 0)
     merged = out * (lse - finite).exp()[..., None] + other * (other_lse - finite).exp()[..., None]
     return merged.to(out.dtype), total
+
+
+def same_width(*tensors: Tensor, multiple: int = 1) -> list[Tensor]:
+    """Add columns of zeros until heads are of one width; they change neither scores nor the other columns."""
+    width = max(x.shape[-1] for x in tensors)
+    width += -width % multiple
+    padded = (x if x.shape[-1] == width else pad(x, (0, width - x.shape[-1])) for x in tensors)
+    return [x if x.stride(-1) == 1 else x.contiguous() for x in padded]
 
 
 class _Split(torch.autograd.Function):
