@@ -232,6 +232,33 @@ def test_query_without_keys_gets_zeros_and_finite_gradients(name):
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("mask", [None, Causal()])
+def test_dropout_drops_weights_and_keeps_the_mean(name, mask):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 2, 6, 8).unbind(0)
+    v = torch.eye(6).expand(1, 2, 6, 6)  # so that the output is the weights
+    weights = attention(q, k, v, mask, backend=name)
+    drawn = torch.stack([attention(q, k, v, mask, dropout=0.4, backend=name) for _ in range(400)])
+    kept = drawn != 0
+    torch.testing.assert_close(drawn[kept], (weights / 0.6).expand_as(drawn)[kept])
+    seen = weights > 0
+    assert abs(kept[:, seen].float().mean() - 0.6) < 0.01
+    assert not kept[:, ~seen].any()
+    assert torch.equal(attention(q, k, v, mask, dropout=0.0, backend=name), weights)
+
+
+def test_dropout_in_parts_is_refused_by_kernels_and_honoured_all_the_same():
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 6, 8)
+    tree = PrefixTree.single(2, (2, 2))
+    with pytest.raises(ConfigError, match="sdpa: attention in parts has no dropout"):
+        attention(x, x, x, tree, dropout=0.5, backend="sdpa")
+    assert not torch.allclose(attention(x, x, x, tree, dropout=0.5), attention(x, x, x, tree))
+    with pytest.raises(ConfigError, match="a probability below 1"):
+        attention(x, x, x, dropout=1.5)
+
+
 def test_gradients():
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
