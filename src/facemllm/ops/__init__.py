@@ -14,7 +14,10 @@ from facemllm.ops.masks import (
     Sliding,
     TokenTree,
 )
-from facemllm.ops.reference import rms_norm, rotary, swiglu
+from facemllm.ops.norm import rms_norm
+from facemllm.ops.regions import pool_regions, region_boxes, sample_points
+from facemllm.ops.rotary import rotary
+from facemllm.ops.swiglu import swiglu, swiglu_mlp
 from facemllm.ops.tree import prefix_attention
 
 __all__ = [
@@ -33,9 +36,13 @@ __all__ = [
     "backend_report",
     "merge_partials",
     "partial_attention",
+    "pool_regions",
     "prefix_attention",
+    "region_boxes",
     "rms_norm",
     "rotary",
+    "sample_points",
     "swiglu",
+    "swiglu_mlp",
     "use_backend",
 ]

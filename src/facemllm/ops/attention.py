@@ -92,6 +92,13 @@ def _check(inputs: Inputs) -> None:
             expected="q [B, H, Q, D], k [B, G, K, D], v [B, G, K, Dv], with H a multiple of G",
             do="split the width into heads: x.unflatten(-1, (H, D)).transpose(1, 2)",
         )
+    if not 0 <= inputs.dropout < 1:
+        raise ConfigError(
+            "attention cannot drop these weights",
+            given=f"dropout={inputs.dropout}",
+            expected="a probability below 1",
+            do="pass 0 for none",
+        )
     if not (q.dtype == k.dtype == v.dtype and q.device == k.device == v.device and q.is_floating_point()):
         raise ConfigError(
             "attention needs one floating dtype and one device",

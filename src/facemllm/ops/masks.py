@@ -98,11 +98,20 @@ class BlockDiagonal(Mask):
     key_lengths: tuple[int, ...] | None = None
     causal: bool = False
 
-    def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
-        """See ``Mask.materialize``. Shape [Q, K]."""
+    def checked_key_lengths(self, queries: int, keys: int) -> tuple[int, ...]:
+        """Return the number of keys of each sequence.
+
+        Raises:
+            ConfigError: If these are not as many as the sequences, or do not add up to the tensors' lengths.
+        """
         key_lengths = self.lengths if self.key_lengths is None else self.key_lengths
         _same("BlockDiagonal", sequences=(len(self.lengths), len(key_lengths)))
         _same("BlockDiagonal", queries=(queries, sum(self.lengths)), keys=(keys, sum(key_lengths)))
+        return key_lengths
+
+    def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
+        """See ``Mask.materialize``. Shape [Q, K]."""
+        key_lengths = self.checked_key_lengths(queries, keys)
         inner: Mask = Causal() if self.causal else Full()
         blocks = [inner.materialize(q, k, device) for q, k in zip(self.lengths, key_lengths, strict=True)]
         return (
@@ -235,6 +244,14 @@ class PrefixTree(Mask):
             for length in (trunk, *tree)
         )
 
+    def check_lengths(self, queries: int, keys: int) -> None:
+        """Refuse other numbers of queries and keys.
+
+        Raises:
+            ConfigError: If one of them is not the length of all trees.
+        """
+        _same("PrefixTree", queries=(queries, self.length), keys=(keys, self.length))
+
     def trunk_spans(self) -> tuple[tuple[int, int], ...]:
         """Return start and end of each trunk in the sequence."""
         ends, start = [], 0
@@ -259,9 +276,8 @@ class PrefixTree(Mask):
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [L, L]."""
-        length = self.length
-        _same("PrefixTree", queries=(queries, length), keys=(keys, length))
-        allowed = BlockDiagonal(self.segments, causal=True).materialize(length, length, device)
+        self.check_lengths(queries, keys)
+        allowed = BlockDiagonal(self.segments, causal=True).materialize(queries, keys, device)
         spans = ((0, 0),) * len(self.trunks) if self.bidirectional is None else self.bidirectional
         for (start, end), tree, (first, last) in zip(self.trunk_spans(), self.branches, spans, strict=True):
             allowed[end : end + sum(tree), start:end] = True

@@ -152,6 +152,76 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return torch.nn.functional.silu(gate) * up
 
 
+def swiglu_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Return ``swiglu(x gate^T, x up^T) down^T``.
+
+    Args:
+        x: [..., D]
+        gate: [F, D]
+        up: [F, D]
+        down: [D, F]
+    """
+    return swiglu(x @ gate.mT, x @ up.mT) @ down.mT
+
+
+def sample_points(grid: Tensor, points: Tensor) -> Tensor:
+    """Read features between the four cells around a point, weighted by nearness.
+
+    A point outside the centres of the border's cells is moved there.
+
+    Args:
+        grid: Features [B, D, h, w]; cell (i, j) has its centre at ((j + 0.5) / w, (i + 0.5) / h).
+        points: x, y as fractions of the picture [B, P, 2].
+
+    Returns:
+        [B, P, D]
+
+    Example:
+        >>> sample_points(torch.arange(4.0).view(1, 1, 2, 2), torch.tensor([[[0.5, 0.25]]])).item()
+        0.5
+    """
+    height, width = grid.shape[2:]
+    size = torch.tensor([width, height], dtype=points.dtype, device=points.device)
+    place = torch.minimum((points * size - 0.5).clamp(min=0), size - 1)
+    low = place.floor()
+    part = (place - low).to(grid.dtype)
+    total = grid.new_zeros(*points.shape[:2], grid.shape[1])
+    item = torch.arange(grid.shape[0], device=grid.device)[:, None]
+    for right in (0, 1):
+        for below in (0, 1):
+            column = (low[..., 0].long() + right).clamp(max=width - 1)
+            row = (low[..., 1].long() + below).clamp(max=height - 1)
+            near_x = part[..., 0] if right else 1 - part[..., 0]
+            near_y = part[..., 1] if below else 1 - part[..., 1]
+            total = total + (near_x * near_y)[..., None] * grid[item, :, row, column]
+    return total
+
+
+def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
+    """Average the features at ``(2 * bins) ** 2`` points spread evenly over each box.
+
+    Args:
+        grid: Features [B, D, h, w].
+        boxes: x1, y1, x2, y2 as fractions of the picture [B, R, 4]; cut off at its border.
+        bins: Half the number of points along a side.
+
+    Returns:
+        [B, R, D]
+
+    Source: Mask R-CNN, arXiv 1703.06870, section 3 (RoIAlign).
+
+    Example:
+        >>> grid = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> pool_regions(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
+        1.5
+    """
+    x1, y1, x2, y2 = boxes.clamp(0, 1)[..., None].unbind(2)  # each [B, R, 1]
+    steps = (torch.arange(2 * bins, dtype=boxes.dtype, device=boxes.device) + 0.5) / (2 * bins)
+    x, y = x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps  # [B, R, 2 * bins]
+    points = torch.stack(torch.broadcast_tensors(x[..., None, :], y[..., :, None]), dim=-1)
+    return sample_points(grid, points.flatten(1, 3)).unflatten(1, (boxes.shape[1], -1)).mean(2)
+
+
 def _logsumexp(lses: Tensor) -> Tensor:
     # torch.logsumexp has no gradient where all terms are -inf; shifting by a finite maximum keeps it at zero.
     top = lses.amax(0).detach()
