@@ -35,6 +35,7 @@ class Generated:
     logprobs: list[float]
 
 
+@torch.inference_mode()
 def generate(
     model: Any, views: Sequence[View], cut: Split, *, max_new_tokens: int, batch_size: int
 ) -> list[list[Generated]]:
@@ -59,6 +60,14 @@ def generate(
             for index, of_view in zip(chunk, found, strict=True):
                 answers[index] += of_view
     return answers
+
+
+@torch.inference_mode()
+def first_logits(model: Any, views: Sequence[View], cut: Split) -> Tensor:
+    """Return the logits of the first answer token of K prompts about each of B pictures [B, K, V]."""
+    branches = Branches(tuple(len(question) for question in cut.branches))
+    tokens = [token for question in cut.branches for token in question]
+    return _read(model, views, cut.trunk, tokens, branches, torch.tensor(branches.ends))[0]
 
 
 def likelihoods(

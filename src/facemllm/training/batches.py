@@ -61,6 +61,20 @@ class Batch:
             **{k: getattr(self, k).to(device) for k in ("predictors", "targets", "pairs")},
         )
 
+    def without_channels(self, share: float) -> Batch:
+        """Return the batch with a random share of the channels of each picture's features set to zero.
+
+        A channel is left out in all tokens of a picture at once, and the others grow to make up for it. Pixels stay
+        as they are: the trainer changes them at random before.
+        """
+        features = self.inputs.get("encoder_features")
+        if not share or features is None:
+            return self
+        kept = (torch.rand(features.shape[0], 1, features.shape[2], device=features.device) >= share) / (
+            1 - share
+        )
+        return replace(self, inputs={**self.inputs, "encoder_features": features * kept})
+
     def logits(self, model: nn.Module) -> Tensor:
         """Run a model and return the logits that predict the targets [M, V]."""
         logits: Tensor = model(**self.inputs).logits

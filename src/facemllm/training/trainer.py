@@ -157,6 +157,7 @@ class Trainer:
 
         def loss_of(wrapped: nn.Module, step: int) -> Tensor:
             batch = data.batch(step, packs=packs).to(model.device)
+            batch = batch.without_channels(stage.feature_dropout)
             ages = torch.tensor([task == "age" for task in batch.tasks], device=model.device)
             return answer_loss(
                 batch.logits(wrapped),
