@@ -2,7 +2,7 @@
 
     python -m benchmarks.many_questions --questions 40 --image-tokens 576 --json
 
-Both run in one process. The peer is used at its best: the picture is encoded once, all questions are one batch
+Both run in one process. The peer is used at its best: the picture is encoded once, all questions are a batch
 of rows, only the last logits are computed, and keys and values are cached while it generates. Both are asked
 for one-token answers, and for free answers of up to 8 tokens. ``--grow`` measures how the cost grows with
 questions and image tokens, and draws it.

@@ -64,16 +64,15 @@ class Batch:
     def without_channels(self, share: float) -> Batch:
         """Return the batch with a random share of the channels of each picture's features set to zero.
 
-        A channel is left out in all tokens of a picture at once, and the others grow to make up for it. Pixels stay
-        as they are: the trainer changes them at random before.
+        A channel is left out in all tokens of a picture at once, and the others grow to make up for it.
+        Pixels stay as they are: they were changed at random before.
         """
         features = self.inputs.get("encoder_features")
         if not share or features is None:
             return self
-        kept = (torch.rand(features.shape[0], 1, features.shape[2], device=features.device) >= share) / (
-            1 - share
-        )
-        return replace(self, inputs={**self.inputs, "encoder_features": features * kept})
+        chance = torch.rand(features.shape[0], 1, features.shape[2], device=features.device)
+        kept = features * (chance >= share) / (1 - share)
+        return replace(self, inputs={**self.inputs, "encoder_features": kept})
 
     def logits(self, model: nn.Module) -> Tensor:
         """Run a model and return the logits that predict the targets [M, V]."""

@@ -113,8 +113,8 @@ class Stage(StrictModel):
         descriptions: With "all", share of questions that ask for a description.
         unknown: Share of questions that have no answer in a face.
         age_spread: Spread in years of the target around the true age: numbers are ordered, words are not.
-        feature_dropout: Share of the encoder's channels that are left out at random, picture by picture, while
-            the encoder is frozen: it has seen the training faces and is surer about them than about others.
+        feature_dropout: Share of the encoder's channels that are left out at random, picture by picture,
+            while it is frozen: it has seen the training faces and is surer about them than about others.
         precision: bfloat16 where the device is faster with it.
     """
 
