@@ -99,6 +99,8 @@ def attention_reasons(model: Any) -> list[str]:
         reasons.append(f"{type(model).__name__} does not take its attention from transformers' interface")
     if getattr(config, "attn_logit_softcapping", None):
         reasons.append("its attention scores are capped")
+    if getattr(config, "sliding_window", None):
+        reasons.append("its attention has a sliding window")
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
         reasons.append("some layers are not full attention")
     return reasons

@@ -237,6 +237,7 @@ def _trunk_embeddings(model: Any, views: Sequence[View], trunk_ids: tuple[int, .
 
 
 def _run(model: Any, embeds: Tensor, positions: Tensor, pack: Pack, keep: Tensor | int) -> Tensor:
+    """Run the language model on rows of embeddings [B, L, D] that attend as the pack says."""
     logits: Tensor = model.language_model(
         inputs_embeds=embeds,
         attention_mask=marker(embeds),
