@@ -111,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     kept, without = result["seconds"]["kept"], result["seconds"]["without"]
     text = (
-        f"{result['encoder']}, {result['pictures']} pictures: an epoch takes {kept:.2f} s with features kept, "
-        f"{without:.2f} s without ({result['ratio']:.1f} times); the first, which makes them for two "
-        f"views, {result['first_epoch']:.2f} s"
+        f"{result['encoder']}, {args.pictures} pictures: an epoch takes {kept:.2f} s with features kept, "
+        f"{without:.2f} s without ({result['ratio']:.1f} times); the first, which makes them for two views, "
+        f"{result['first_epoch']:.2f} s"
     )
     sys.stdout.write((json.dumps(result, indent=2) if args.json else text) + "\n")
 
