@@ -22,7 +22,7 @@ from facemllm.ops import (
     Sliding,
     TokenTree,
 )
-from facemllm.ops.blocks import CAUSAL, REVERSED, Block, blocks
+from facemllm.ops.blocks import CAUSAL, DENSE, REVERSED, Block, blocks
 from facemllm.ops.parts import Plan, Rows, make_plan
 
 CPU = torch.device("cpu")
@@ -134,6 +134,12 @@ def test_no_part_of_a_tree_is_dense_where_the_tree_is_sparse():
     assert computed < 0.5 * tree.length**2
     packed = make_plan(tree, tree.length, tree.length, CPU, packed=True)
     assert [part.causal for part in packed.parts] == [False, True]
+
+
+def test_a_trunk_with_one_branch_is_one_sequence():
+    assert blocks(PrefixTree.single(4, (0, 3)), 7, 7) == blocks(Causal(), 7, 7)
+    tree = PrefixTree.single(4, (3,), (1, 3))
+    assert [block.kind for block in blocks(tree, 7, 7)] == [CAUSAL, DENSE, CAUSAL]
 
 
 @settings(max_examples=60, deadline=None)

@@ -110,7 +110,7 @@ class _Split(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         grad = torch.zeros_like(out) if grad is None else grad
         none = lse == -INFINITY
-        width = q.shape[-1], v.shape[-1]
+        width = v.shape[-1]
         if lse_grad is not None:
             # d lse / d s_ij is the weight of j: as if values had one more column, of ones, whose output has
             # this gradient, except that it is left out of d_out . out.
@@ -141,7 +141,7 @@ class _Split(torch.autograd.Function):
             for total, of_part, where in zip(grads, found, (rows, cols, cols), strict=True):
                 where.add(total, of_part)
         dq, dk, dv = (total.transpose(1, 2) for total in grads)
-        return dq, dk, dv[..., : width[1]], None, None, None
+        return dq, dk, dv[..., :width], None, None, None
 
 
 def _forward(
