@@ -102,6 +102,16 @@ def test_parts_hold_every_allowed_pair_once(case, packed):
     assert torch.equal(painted_parts(plan, queries, keys)[0], dense)
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("queries", "keys"), [(12, 12), (7, 12), (12, 7)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_parts_of_sliding_windows(window, queries, keys, packed):
+    mask = Sliding(window)
+    plan = make_plan(mask, queries, keys, CPU, packed=packed)
+    assert torch.equal(painted_parts(plan, queries, keys)[0], mask.materialize(queries, keys).int())
+    assert all(part.allowed is None or part.allowed.shape[2] == 1 for part in plan.parts)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-1, 9), min_size=1, max_size=10), st.integers(0, 99))
 def test_parts_of_token_trees_and_padded_masks(parents, seed):

@@ -115,6 +115,10 @@ class Part:
     lengths: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     first: bool = True
 
+    def is_all_of(self, queries: int, keys: int) -> bool:
+        """Return whether it is one sequence of all queries over all keys, as they are."""
+        return self.queries.is_all_of(queries) and self.keys.is_all_of(keys)
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:

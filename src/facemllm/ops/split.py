@@ -133,7 +133,7 @@ class _Split(torch.autograd.Function):
             return found
 
         parts = ctx.plan.parts
-        if len(parts) == 1 and parts[0].queries.is_all_of(q.shape[2]) and parts[0].keys.is_all_of(k.shape[2]):
+        if len(parts) == 1 and parts[0].is_all_of(q.shape[2], k.shape[2]):
             dq, dk, dv = of(parts[0])
         else:
             sums = [x.new_zeros(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)]
