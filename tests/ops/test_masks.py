@@ -22,7 +22,7 @@ from facemllm.ops import (
     Sliding,
     TokenTree,
 )
-from facemllm.ops.blocks import CAUSAL, REVERSED, Block, blocks
+from facemllm.ops.blocks import CAUSAL, DENSE, REVERSED, Block, blocks
 from facemllm.ops.parts import Plan, Rows, make_plan
 
 CPU = torch.device("cpu")
@@ -102,6 +102,16 @@ def test_parts_hold_every_allowed_pair_once(case, packed):
     assert torch.equal(painted_parts(plan, queries, keys)[0], dense)
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("queries", "keys"), [(12, 12), (7, 12), (12, 7)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_parts_of_sliding_windows(window, queries, keys, packed):
+    mask = Sliding(window)
+    plan = make_plan(mask, queries, keys, CPU, packed=packed)
+    assert torch.equal(painted_parts(plan, queries, keys)[0], mask.materialize(queries, keys).int())
+    assert all(part.allowed is None or part.allowed.shape[2] == 1 for part in plan.parts)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-1, 9), min_size=1, max_size=10), st.integers(0, 99))
 def test_parts_of_token_trees_and_padded_masks(parents, seed):
@@ -134,6 +144,12 @@ def test_no_part_of_a_tree_is_dense_where_the_tree_is_sparse():
     assert computed < 0.5 * tree.length**2
     packed = make_plan(tree, tree.length, tree.length, CPU, packed=True)
     assert [part.causal for part in packed.parts] == [False, True]
+
+
+def test_a_trunk_with_one_branch_is_one_sequence():
+    assert blocks(PrefixTree.single(4, (0, 3)), 7, 7) == blocks(Causal(), 7, 7)
+    tree = PrefixTree.single(4, (3,), (1, 3))
+    assert [block.kind for block in blocks(tree, 7, 7)] == [CAUSAL, DENSE, CAUSAL]
 
 
 @settings(max_examples=60, deadline=None)

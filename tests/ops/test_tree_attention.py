@@ -292,6 +292,24 @@ def test_extreme_scores_give_no_nan(name, dtype, size):
     assert all(x.grad.isfinite().all() for x in inputs)
 
 
+@pytest.mark.parametrize("name", [name for name in RUNNING if name != "xformers"])
+@pytest.mark.parametrize("trunk", [0, 3])
+def test_a_branch_that_is_not_a_number_spoils_no_other(name, trunk):
+    tree = PrefixTree.single(trunk, (2, 5, 3, 1))
+    for a, b in tree.spans()[0]:
+        inputs = [x.clone() for x in make_case(tree)[:3]]
+        clean = attention(*inputs, tree, backend=name)
+        for x in inputs:
+            x[:, :, a:b] = torch.nan
+            x.requires_grad_()
+        others = torch.tensor([i for i in range(tree.length) if not a <= i < b])
+        out = attention(*inputs, tree, backend=name)
+        assert torch.equal(out[:, :, others], clean[:, :, others])
+        out[:, :, others].sum().backward()
+        others = others[others >= trunk]  # a trunk's gradient is a sum over all branches
+        assert all(x.grad[:, :, others].isfinite().all() for x in inputs)
+
+
 @pytest.mark.parametrize("name", RUNNING)
 @pytest.mark.parametrize(
     "tree",

@@ -20,7 +20,7 @@ from torch import Tensor
 from facemllm.ops import (
     BlockDiagonal,
     Causal,
-    Explicit,
+    Mask,
     Padding,
     PrefixTree,
     TokenTree,
@@ -65,37 +65,15 @@ class Branches:
             return torch.cat([torch.arange(trunk, trunk + length) for length in self.lengths])
         return torch.cat([TokenTree(parents).positions() + trunk for parents in self.parents])
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, scale: float | None
-    ) -> tuple[Tensor, Tensor]:  # [B, H, S, D] and [B, H, S]
-        """Return partial attention of each branch over itself."""
+    def mask(self) -> Mask:
+        """Return which token of the branches sees which."""
         if self.parents is None:
-            return partial_attention(q, k, v, BlockDiagonal(self.lengths, causal=True), scale=scale)
-        index, allowed, inverse = self._padded(q.device)
-        rows, width = index.shape
-
-        def gather(x: Tensor) -> Tensor:  # [B, H, S, D] -> [B * K, H, W, D]
-            picked = x[:, :, index.flatten()].unflatten(2, (rows, width))
-            return picked.transpose(1, 2).flatten(0, 1)
-
-        mask = Explicit(allowed.repeat(q.shape[0], 1, 1, 1))
-        out, lse = partial_attention(gather(q), gather(k), gather(v), mask, scale=scale)
-        out = out.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2, 3)
-        lse = lse.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2, 3)
-        return out[:, :, inverse], lse[:, :, inverse]
-
-    def _padded(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Index of each branch's tokens [K, W], what each may see [K, 1, W, W], and the way back [S]."""
-        assert self.parents is not None
-        rows, width = len(self.lengths), max(self.lengths)
-        index = torch.zeros(rows, width, dtype=torch.long)
-        allowed = torch.zeros(rows, 1, width, width, dtype=torch.bool)
-        inverse = []
-        for row, (start, length) in enumerate(zip(self._starts(), self.lengths, strict=False)):
-            index[row, :length] = torch.arange(start, start + length)
-            allowed[row, 0, :length, :length] = TokenTree(self.parents[row]).materialize(length, length)
-            inverse.append(torch.arange(row * width, row * width + length))
-        return index.to(device), allowed.to(device), torch.cat(inverse).to(device)
+            return BlockDiagonal(self.lengths, causal=True)
+        shifted = (
+            [parent + start if parent >= 0 else -1 for parent in parents]
+            for start, parents in zip(self._starts(), self.parents, strict=False)
+        )
+        return TokenTree(tuple(parent for parents in shifted for parent in parents))
 
     def _starts(self) -> list[int]:
         starts = [0]
@@ -166,22 +144,22 @@ class FirstPass(_Recording):
 
     def __init__(self, trunk: int, branches: Branches | None) -> None:
         super().__init__()
-        self.trunk, self.branches = trunk, branches
+        self.trunk = trunk
+        chains = branches is None or branches.parents is None
+        self.chains = PrefixTree.single(trunk, branches.lengths if branches else ()) if chains else None
+        self.own = None if branches is None else branches.mask()
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, dropout: float
     ) -> Tensor:
         """See :class:`facemllm.language.kernels.Pack`."""
         self.seen[layer] = (k, v)
-        trunk, branches = self.trunk, self.branches
-        if branches is None or (branches.parents is None and len(branches.lengths) == 1):
-            return attention(q, k, v, Causal(), scale=scale, dropout=dropout)
-        if branches.parents is None:
-            tree = PrefixTree((trunk,), (branches.lengths,))
-            return attention(q, k, v, tree, scale=scale, dropout=dropout)
+        trunk = self.trunk
+        if self.chains is not None:
+            return attention(q, k, v, self.chains, scale=scale, dropout=dropout)
         first = attention(q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], Causal(), scale=scale)
         over_trunk = partial_attention(q[:, :, trunk:], k[:, :, :trunk], v[:, :, :trunk], scale=scale)
-        own = branches.attend(q[:, :, trunk:], k[:, :, trunk:], v[:, :, trunk:], scale)
+        own = partial_attention(q[:, :, trunk:], k[:, :, trunk:], v[:, :, trunk:], self.own, scale=scale)
         return torch.cat([first, merge_partials([over_trunk, own])[0]], 2)
 
 
@@ -195,7 +173,7 @@ class BranchPass(_Recording):
 
     def __init__(self, trunk: KeysAndValues, branches: Branches) -> None:
         super().__init__()
-        self.trunk, self.branches = trunk, branches
+        self.trunk, self.own = trunk, branches.mask()
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, dropout: float
@@ -203,7 +181,7 @@ class BranchPass(_Recording):
         """See :class:`facemllm.language.kernels.Pack`."""
         self.seen[layer] = (k, v)
         over_trunk = partial_attention(q, *self.trunk.layers[layer], scale=scale)
-        return merge_partials([over_trunk, self.branches.attend(q, k, v, scale)])[0]
+        return merge_partials([over_trunk, partial_attention(q, k, v, self.own, scale=scale)])[0]
 
 
 class NextTokens:

@@ -22,11 +22,12 @@ def not_supported_reasons(inputs: Inputs) -> list[str]:
 
 
 def run(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-    """Compute the reference, a mask of several blocks in parts as other backends do."""
+    """Compute the reference, masks of several blocks in parts as other backends do."""
     q, k, v = inputs.q, inputs.k, inputs.v
     plan = make_plan(inputs.mask, q.shape[-2], k.shape[-2], q.device)
+    whole = plan is None or all(part.is_all_of(q.shape[-2], k.shape[-2]) for part in plan.parts)
     # Dropout is drawn over all weights at once, so it needs them all at once.
-    if plan is None or len(plan.parts) < 2 or inputs.dropout:
+    if plan is None or whole or inputs.dropout:
         allowed = inputs.allowed()
         return reference.partial_attention(q, k, v, allowed, scale=inputs.scale, dropout=inputs.dropout)
     return split_attention(q, k, v, plan, EagerKernel(), inputs.scale)

@@ -109,8 +109,8 @@ class CPUKernel:
 class CUDAKernel:
     """A part by torch's memory-efficient attention for CUDA; see :class:`facemllm.ops.split.Kernel`.
 
-    It wants as many heads of keys as of queries, and widths that are a multiple of 8. Its log-sum-exp is
-    padded to a multiple of 32 queries.
+    Its layout is [B, L, H, D]. It wants as many heads of keys as of queries, and widths that are a multiple
+    of 8. Its log-sum-exp is padded to a multiple of 32 queries, with plus infinity in backward.
     """
 
     def forward(
@@ -120,11 +120,21 @@ class CUDAKernel:
         width, queries = v.shape[-1], q.shape[-2]
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         q, k, v = same_width(q, k, v, multiple=8)
-        out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-            q, k, v, _full_bias(allowed, q, k), True, 0.0, part.causal, scale=scale
+        out, lse, *_ = torch.ops.aten._efficient_attention_forward(
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            bias=_full_bias(allowed, q, k),
+            cu_seqlens_q=None,
+            cu_seqlens_k=None,
+            max_seqlen_q=None,
+            max_seqlen_k=None,
+            dropout_p=0.0,
+            custom_mask_type=int(part.causal),  # from the first query and key
+            compute_log_sumexp=True,
+            scale=scale,
         )
         lse = _without_keys(lse[..., :queries], part, allowed)
-        return out[..., :width].masked_fill((lse == float("-inf"))[..., None], 0), lse
+        out = out.transpose(1, 2)[..., :width]
+        return out.masked_fill((lse == float("-inf"))[..., None], 0), lse
 
     def backward(
         self,
@@ -142,23 +152,24 @@ class CUDAKernel:
         widths, groups = (q.shape[-1], k.shape[-1], v.shape[-1]), k.shape[1]
         k, v = (x.repeat_interleave(q.shape[1] // groups, dim=1) for x in (k, v))
         q, k, v, out, grad = same_width(q, k, v, out, grad, multiple=8)
-        lse = pad(lse, (0, -lse.shape[-1] % 32), value=float("inf")).contiguous()
-        seed = torch.zeros((), dtype=torch.long, device=q.device)  # of the dropout there is not
-        dq, dk, dv, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
-            grad,
-            q,
-            k,
-            v,
-            _full_bias(allowed, q, k),
-            out,
-            lse,
-            seed,
-            seed,
-            0.0,
-            [True, True, True, False],
-            part.causal,
+        none = torch.empty(0, dtype=torch.long)  # of the random state of the dropout there is not
+        grads = torch.ops.aten._efficient_attention_backward(
+            *(x.transpose(1, 2) for x in (grad, q, k, v)),
+            bias=_full_bias(allowed, q, k),
+            out=out.transpose(1, 2),
+            cu_seqlens_q=None,
+            cu_seqlens_k=None,
+            max_seqlen_q=q.shape[-2],
+            max_seqlen_k=k.shape[-2],
+            logsumexp=pad(lse, (0, -lse.shape[-1] % 32), value=float("inf")).contiguous(),
+            dropout_p=0.0,
+            philox_seed=none,
+            philox_offset=none,
+            custom_mask_type=int(part.causal),
+            bias_requires_grad=False,
             scale=scale,
         )
+        dq, dk, dv = (x.transpose(1, 2) for x in grads[:3])
         dk, dv = (x.unflatten(1, (groups, -1)).sum(2) for x in (dk, dv))
         dq, dk, dv = (x[..., :width] for x, width in zip((dq, dk, dv), widths, strict=True))
         return dq, dk, dv

@@ -74,11 +74,14 @@ def _prefix_tree(mask: PrefixTree, queries: int, keys: int) -> Iterator[Block]:
         mask.trunk_spans(), mask.branches, spans, mask.spans(), strict=True
     ):
         first, last = (start + first, start + last) if last > first else (start, start)
+        real = [(a, b) for a, b in own if b > a]
+        if len(real) == 1:  # a trunk with one branch is one sequence
+            end, tree, real = real[0][1], (), []
         yield Block(start, first - start, start, first - start, CAUSAL)
         yield Block(first, end - first, start, last - start)  # the bidirectional part, and what follows it
         yield Block(last, end - last, last, end - last, CAUSAL)
         yield Block(end, sum(tree), start, end - start)
-        for a, b in own:
+        for a, b in real:
             yield Block(a, b - a, a, b - a, CAUSAL)
 
 

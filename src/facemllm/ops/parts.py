@@ -29,9 +29,9 @@ from facemllm.ops.masks import (
     TokenTree,
 )
 
-# Pairs of query and key computed in vain that cost about as much as one more call of a kernel, and the share
-# of them that is worth a larger batch.
-FREE_PADDING, PADDING_SHARE = 4096, 0.25
+# Pairs of query and key computed in vain that cost about as much as one more call of a kernel, and the pairs
+# of a block from which on a call of its own is cheap beside it.
+FREE_PADDING, LARGE = 4096, 16384
 
 # Masks whose parts depend on numbers only, so that they can be kept from one layer to the next.
 _OF_NUMBERS = (type(None), Full, Causal, BlockDiagonal, PrefixTree, Sliding, TokenTree)
@@ -114,6 +114,10 @@ class Part:
     allowed: Tensor | None = None
     lengths: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     first: bool = True
+
+    def is_all_of(self, queries: int, keys: int) -> bool:
+        """Return whether it is one sequence of all queries over all keys, as they are."""
+        return self.queries.is_all_of(queries) and self.keys.is_all_of(keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +233,7 @@ def _buckets(group: Sequence[Block]) -> list[list[Block]]:
         if buckets:
             wide = max(rows, block.rows) * buckets[-1][0].keys * (len(buckets[-1]) + 1)
             real = used + block.rows * block.keys
-            if wide - real <= max(FREE_PADDING, PADDING_SHARE * real):
+            if wide == real or (wide - real <= FREE_PADDING and block.rows * block.keys < LARGE):
                 buckets[-1].append(block)
                 rows, used = max(rows, block.rows), real
                 continue

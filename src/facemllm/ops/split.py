@@ -110,7 +110,7 @@ class _Split(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         grad = torch.zeros_like(out) if grad is None else grad
         none = lse == -INFINITY
-        width = q.shape[-1], v.shape[-1]
+        width = v.shape[-1]
         if lse_grad is not None:
             # d lse / d s_ij is the weight of j: as if values had one more column, of ones, whose output has
             # this gradient, except that it is left out of d_out . out.
@@ -119,29 +119,30 @@ class _Split(torch.autograd.Function):
             grad, out = torch.cat([grad, lse_grad], -1), torch.cat([out, zero], -1)
             v = torch.cat([v, one], -1)
         lse = lse.masked_fill(none, INFINITY)
-        grads = [x.new_zeros(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)]
-        for part in ctx.plan.parts:
+
+        def of(part: Part) -> tuple[Tensor, Tensor, Tensor]:
             rows, cols = part.queries, part.keys
-            part_lse = rows.take(lse)
-            padding = rows.padding()
+            part_lse, padding = rows.take(lse), rows.padding()
             if padding is not None:
                 # The weights of a query that is not there are zero.
                 part_lse = part_lse.masked_fill(padding.repeat(q.shape[0], 1)[:, None], INFINITY)
-            found = ctx.kernel.backward(
-                rows.take(grad),
-                rows.take(q),
-                cols.take(k),
-                cols.take(v),
-                rows.take(out),
-                part_lse,
-                part,
-                _allowed(part, ctx.plan, q.shape[0]),
-                ctx.scale,
+            inputs = rows.take(grad), rows.take(q), cols.take(k), cols.take(v), rows.take(out), part_lse
+            found: tuple[Tensor, Tensor, Tensor] = ctx.kernel.backward(
+                *inputs, part, _allowed(part, ctx.plan, q.shape[0]), ctx.scale
             )
-            for total, of_part, where in zip(grads, found, (rows, cols, cols), strict=True):
-                where.add(total, of_part)
-        dq, dk, dv = (total.transpose(1, 2) for total in grads)
-        return dq, dk, dv[..., : width[1]], None, None, None
+            return found
+
+        parts = ctx.plan.parts
+        if len(parts) == 1 and parts[0].is_all_of(q.shape[2], k.shape[2]):
+            dq, dk, dv = of(parts[0])
+        else:
+            sums = [x.new_zeros(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)]
+            for part in parts:
+                where = part.queries, part.keys, part.keys
+                for total, of_part, rows in zip(sums, of(part), where, strict=True):
+                    rows.add(total, of_part)
+            dq, dk, dv = (total.transpose(1, 2) for total in sums)
+        return dq, dk, dv[..., :width], None, None, None
 
 
 def _forward(
