@@ -144,7 +144,7 @@ def _greedy(
     answers = [[Generated([], []) for _ in questions] for _ in views]
     columns = torch.arange(count, device=model.device)  # the questions that are still being answered
     done = torch.zeros(rows, count, dtype=torch.bool, device=model.device)
-    following = NextTokens(trunk, own, branches, max_new_tokens)
+    following: NextTokens | None = None
     for step in range(max_new_tokens):
         logprobs, chosen = logits.float().log_softmax(-1).max(-1)  # [B, K'] each
         for row, (ids, scores, finished) in enumerate(
@@ -157,6 +157,8 @@ def _greedy(
         done |= is_stop[chosen]
         if bool(done.all()) or step == max_new_tokens - 1:
             break
+        if following is None:
+            following = NextTokens(trunk, own, branches, max_new_tokens)
         running = torch.nonzero(~done.all(0)).flatten()
         if len(running) < len(columns):
             columns, done, chosen = columns[running], done[:, running], chosen[:, running]

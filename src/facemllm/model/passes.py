@@ -199,19 +199,18 @@ class NextTokens:
 
     def __init__(self, trunk: KeysAndValues, own: KeysAndValues, branches: Branches, room: int) -> None:
         self.trunk, self.filled = trunk, max(branches.lengths)
-        count = len(branches.lengths)
-        lengths = torch.tensor(branches.lengths)
-        self.keep = torch.arange(self.filled + room) >= (self.filled - lengths)[:, None]  # [K, W]
-        self.own: list[tuple[Tensor, Tensor]] = []
-        for pair in own.layers:
-            wide = []
-            for tensor in pair:
-                rows, heads, _, dim = tensor.shape
-                buffer = tensor.new_zeros(rows, count, heads, self.filled + room, dim)
-                for index, (start, end) in enumerate(branches.spans()):
-                    buffer[:, index, :, self.filled - (end - start) : self.filled] = tensor[:, :, start:end]
-                wide.append(buffer)
-            self.own.append((wide[0], wide[1]))
+        ends = torch.tensor(branches.ends)[:, None] + 1
+        lengths = torch.tensor(branches.lengths)[:, None]
+        # Where in the row of branches each place of the buffer comes from; padding repeats the first token.
+        places = torch.arange(self.filled)
+        source = (ends - self.filled + places).maximum(ends - lengths).flatten()
+        self.keep = torch.arange(self.filled + room) >= self.filled - lengths  # [K, W]
+
+        def widened(tensor: Tensor) -> Tensor:  # [B, G, S, D] -> [B, K, G, W, D]
+            rows = tensor[:, :, source.to(tensor.device)].unflatten(2, (len(lengths), self.filled))
+            return torch.nn.functional.pad(rows.transpose(1, 2), (0, 0, 0, room))
+
+        self.own = [(widened(k), widened(v)) for k, v in own.layers]
 
     def advance(self) -> None:
         """Make room for the next token of each branch."""
