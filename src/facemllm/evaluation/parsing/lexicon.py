@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from facemllm.core.config import load_yaml
-from facemllm.evaluation.parsing.text import tokenize
+from facemllm.evaluation.parsing.text import cut
 
 SYNONYMS = Path(__file__).parent.parent / "data" / "synonyms.yaml"
 WORD, CUE = 2, 1
@@ -44,21 +44,29 @@ class Lexicon(Generic[V]):
                 self._by_first.setdefault(words[0], []).append((words, value))
         for entries in self._by_first.values():
             entries.sort(key=lambda entry: -len(entry[0]))
+        self._firsts = frozenset(self._by_first)
 
     def find(self, words: Sequence[str]) -> list[Hit[V]]:
         """Return all phrases in ``words``."""
         hits: list[Hit[V]] = []
-        if self._by_first.keys().isdisjoint(words):  # as for most lexicons and texts
+        if self._firsts.isdisjoint(words):  # as for most lexicons and texts
             return hits
-        index = 0
-        while index < len(words):
-            hit = self.at(words, index)
-            if hit is None:
-                index += 1
-            else:
-                hits.append(hit)
-                index = hit.end
+        by_first, skip = self._by_first, 0
+        for index, word in enumerate(words):
+            if index >= skip and word in by_first:
+                hit = self.at(words, index)
+                if hit is not None:
+                    hits.append(hit)
+                    skip = hit.end
         return hits
+
+    def phrases(self) -> list[tuple[str, V]]:
+        """Return all phrases with their values."""
+        return [(" ".join(phrase), value) for entries in self._by_first.values() for phrase, value in entries]
+
+    def may_be_in(self, words: Sequence[str]) -> bool:
+        """Say quickly whether a phrase could be in ``words``: whether the first word of one is."""
+        return not self._firsts.isdisjoint(words)
 
     def at(self, words: Sequence[str], index: int) -> Hit[V] | None:
         """Return the longest phrase that begins at ``index``."""
@@ -71,7 +79,7 @@ class Lexicon(Generic[V]):
 
 def words_of(phrase: str) -> tuple[str, ...]:
     """Return a phrase as the tokens it would be read as."""
-    return tuple(token.text for token in tokenize(phrase))
+    return tuple(cut(phrase)[0])
 
 
 def split(phrases: str | Iterable[str]) -> list[str]:
