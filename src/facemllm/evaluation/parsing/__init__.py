@@ -11,7 +11,7 @@ from facemllm.core.errors import FaceMLLMError
 from facemllm.evaluation.parsing.age import read_age, read_age_bin
 from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
-from facemllm.evaluation.parsing.choice import read_choice
+from facemllm.evaluation.parsing.choice import read_choice, read_text
 from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.lexicon import filler, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
@@ -41,6 +41,7 @@ TASKS = (*_READERS, "choice", "attributes")
 """All tasks that answers can be read for."""
 
 _DECISIVE = ("answer", "ambiguous", "refusal")
+_OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
 _LONGEST = 4000  # characters of an answer that are read from each end; nobody answers at greater length
@@ -79,14 +80,20 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     turned: Parsed | None = None
-    for kind, reading in readings(text[:_LONGEST] if len(text) > _LONGEST else text, task):
+    lettered: Parsed | None = None  # "The answer is A." by letter alone, which the rest may contradict
+    for kind, reading in readings(text[:_LONGEST], task):
         result = _read(reading, task, choices)
         if kind == "whole":
             break
+        if kind == "said" and lettered is not None:
+            return _contradicted(lettered, reading, choices or ())
         if result.outcome == "answer":
-            if kind != "turn" or task not in ("pose", "attributes"):
+            if kind == "said first" and task == "choice" and read_text(reading, choices or ()).outcome != "answer":
+                lettered = result
+            elif kind != "turn" or task not in _OBJECTS:
                 return result
-            turned = turned or result
+            else:
+                turned = turned or result
         elif kind == "said" and result.outcome in _DECISIVE:
             return result
     if turned is not None:
@@ -96,6 +103,14 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     if result.outcome == "unparsed" and _is_other_type(reading, task):
         return Parsed("wrong type", span=reading.span(0, len(reading.all_words)))
     return result
+
+
+def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) -> Parsed:
+    """Return an answer by letter, or ambiguous where the text after it says another option."""
+    said = read_text(reading, choices)
+    if said.outcome == "answer" and said.label != lettered.label:
+        return Parsed("ambiguous", span=lettered.span)
+    return lettered
 
 
 def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...] | None) -> Parsed:

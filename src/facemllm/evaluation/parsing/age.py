@@ -253,6 +253,8 @@ def _stands(text: Sequence[str], number: Number) -> bool:
     """Say whether a small number word can be an age: alone, or at the end of "she is about five"."""
     before = text[number.first - 1] if number.first else ""
     after = text[number.end] if number.end < len(text) else "."
+    if "between" in text[max(0, number.first - 4) : number.first]:
+        return True
     if before in words("age", "leads") and after in _CLAUSE_ENDS and number.value > 1:
         return True
     known = filler() | {".", ","}

@@ -18,6 +18,7 @@ from facemllm.evaluation.parsing.yesno import read_yes_no
 
 _ENDINGS = ("ing", "ed", "es", "s", "e", "y")
 _SHORTEST = 3
+_GENERIC = frozenset(("wear", "has", "hav", "does", "show", "see", "visibl", "present", "worn"))
 _KINDS = ("yes_no", "expression", "gender", "ethnicity")
 
 
@@ -139,7 +140,7 @@ def _stems(options: tuple[str, ...]) -> tuple[tuple[frozenset[str], bool], ...]:
         own = words_of(option)
         content = frozenset(
             _stem(w) for w in own if w not in denials and w not in filler() and w not in CLAUSE_BREAKS
-        )
+        ) - _GENERIC
         found.append((content, not denials.isdisjoint(own)))
     return tuple(found)
 
@@ -171,4 +172,8 @@ def _kind(options: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
             labels.append(hit.value[0] if hit and hit.value and hit.end == len(tokens) else "")
         if all(labels) and len(set(labels)) == len(options):
             return task, tuple(labels)
+    yes_no = vocabulary("yes_no")
+    firsts = [hit.value[0] if (t := words_of(o)) and (hit := yes_no.at(t, 0)) and hit.value else "" for o in options]
+    if all(firsts) and len(set(firsts)) == len(options):  # "Yes, she is" and "No, she is not"
+        return "yes_no", tuple(firsts)
     return ("range", ()) if all(read_range(option) for option in options) else (None, ())

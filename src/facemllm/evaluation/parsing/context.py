@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, phrases, synonyms, words
+from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, kinds, phrases, synonyms, words
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
@@ -15,14 +15,18 @@ from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 REACH = 6
 """How many tokens before a label a negation or a hedge may stand."""
 
-_KINDS = ("negators", "hedges", "dismissals", "emphasis")
+_KINDS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis")
+_FAR = ("dismissals", "unclaimed")
+"""Kinds that reach to the end of their clause, over verbs."""
+_DENYING = frozenset(("negators", "unclaimed"))
 _WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0}
+_NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3
 _AFTERWARDS = 4
 
 
-@dataclass
+@dataclass(slots=True)
 class Mention:
     """A label said in a text.
 
@@ -63,11 +67,13 @@ def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
     if not plain:
         return []
     marks = _marks(text)
+    if not marks and _trailing().isdisjoint(text):  # nothing here changes anything
+        return list(plain)
     found: list[Mention] = []
     for mention in plain:
-        kinds = _before(text, mention.first, found[-1].end if found else 0, marks) if marks else frozenset()
+        reached = _before(text, mention.first, found[-1].end if found else 0, marks) if marks else _NO_MARKS
         found.append(
-            Mention(mention.label, mention.first, mention.end, mention.strength, "negators" in kinds, kinds)
+            Mention(mention.label, mention.first, mention.end, mention.strength, not _DENYING.isdisjoint(reached), reached)
         )
     for group in _lists(text, found):
         _spread(text, group)
@@ -94,6 +100,8 @@ def resolve(
     live = [mention for mention in found if not mention.negated]
     if not live:
         return reading.nothing()
+    if len(live) == 1:
+        return Parsed("answer", live[0].label, reading.span(live[0].first, live[0].end))
     strongest = max(mention.strength for mention in live)
     best = [mention for mention in live if mention.strength == strongest]
     best = merge(best) if merge else best
@@ -144,6 +152,13 @@ def _joiners() -> frozenset[str]:
     return words("context", "joiners") | {"/", ","}
 
 
+@cache
+def _trailing() -> frozenset[str]:
+    """Words without which nothing after a label can deny it."""
+    firsts = {phrase.split()[0] for phrase, _ in phrases("context", "ruled_out").phrases()}
+    return words("context", "missing") | firsts | {"not"}
+
+
 def _denied_after(text: Sequence[str], end: int) -> bool:
     """Say whether "is not", "are absent" or the like follows a label, and ends the clause."""
     index = end
@@ -168,12 +183,9 @@ def _ruled_out(text: Sequence[str], end: int) -> bool:
     return end < len(text) and phrases("context", "ruled_out").at(text, end) is not None
 
 
-def _marks(text: Sequence[str]) -> list[tuple[str, Hit[bool]]]:
-    found = [(name, hit) for name in _KINDS for hit in phrases("context", name).find(text)]
-    if not found:
-        return []
-    ignored = ignored_words(text)
-    return [(name, hit) for name, hit in found if hit.first not in ignored] if ignored else found
+def _marks(text: Sequence[str]) -> list[tuple[str, Hit[str]]]:
+    hits = kinds("context", *_KINDS, "ignore").find(text)
+    return [(hit.value, hit) for hit in hits if hit.value != "ignore"] if hits else []
 
 
 def ignored_words(text: Sequence[str]) -> set[int]:
@@ -182,7 +194,7 @@ def ignored_words(text: Sequence[str]) -> set[int]:
 
 
 def _before(
-    text: Sequence[str], first: int, floor: int, marks: Sequence[tuple[str, Hit[bool]]]
+    text: Sequence[str], first: int, floor: int, marks: Sequence[tuple[str, Hit[str]]]
 ) -> frozenset[str]:
     """Return the kinds of marks that reach a label at ``first``, nearest bounds applied."""
     stops = _stops()
@@ -191,12 +203,12 @@ def _before(
     while start > floor and (text[start - 1] not in stops or start - 1 in inside):
         start -= 1
     reached = {name for name, hit in marks if start <= hit.first and hit.end <= first}
-    if any(name == "dismissals" for name, _ in marks):
+    if any(name in _FAR for name, _ in marks):
         bound = first
         while bound > 0 and text[bound - 1] not in BREAKS and text[bound - 1] != "but":
             bound -= 1
         bound = max(bound, floor) if floor > bound and "but" in text[bound:floor] else bound
-        reached |= {n for n, hit in marks if n == "dismissals" and bound <= hit.first and hit.end <= first}
+        reached |= {n for n, hit in marks if n in _FAR and bound <= hit.first and hit.end <= first}
     return frozenset(reached)
 
 

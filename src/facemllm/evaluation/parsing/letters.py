@@ -18,6 +18,7 @@ _UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ",", "!", ";"))
 _LISTING = frozenset(("and", "or", "either", "both", "/", "not"))
 _SET_OFF = frozenset((")", ".", ":", "]"))
 _ENDS = frozenset(("", ".", ")", ":", ",", "]", "\n", ";", "!", "because", "since", "as", "for"))
+_VERBS = ("is", "fits", "seems", "matches", "appears", "best", "describes", "would", "sounds")
 _ARTICLES = frozenset(("a", "i"))
 
 
@@ -89,14 +90,18 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
     capital = reading.source(index).isupper()
     if before == "'" or after == "'":
         return False
-    if word in _ARTICLES and after not in _ENDS:
+    if word in _ARTICLES and after not in _ENDS and not (capital and after in _VERBS):
         return False
     if before in _INTRODUCED:
         return capital or word not in _ARTICLES or after in _ENDS
     closed = after in (")", "]") and before in ("(", "[")
     if closed or (after in _SET_OFF and before not in ("a", "an", "the")):
         return capital or closed or leads or after in (")", "]") or before in _WEAKLY
-    if leads and after in ("\n", ",", ":") and capital:
+    if capital and after in (_VERBS if word != "i" else _VERBS[:3]):
+        return True
+    if leads and capital and word not in _ARTICLES and not after.isalpha():
+        return True
+    if leads and after in ("\n", ",", ":", "(") and capital:
         return True
     if not capital:
         return before in _WEAKLY and after in ("", ".", "\n")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
-from facemllm.evaluation.parsing.lexicon import Hit, phrases, words
+from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
 from facemllm.evaluation.parsing.result import UNPARSED, Parsed
-from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
 
 _CLAUSE_ENDS = frozenset((",", ":"))
@@ -20,34 +18,34 @@ _LISTS = ("au", "pose")  # answers that may go over several sentences
 _ECHOES = frozenset(("whether", "asks", "asked"))
 
 
-@dataclass(frozen=True)
 class Reading:
     """The tokens of an answer, or of a part of it.
 
-    Attributes:
+    Args:
         all_words: The tokens, in order.
         spans: Where each stood in the text that was cut.
         cut: The text.
+
+    Attributes:
+        words: The tokens, with full stops for those that are no answer (refusals, questions).
     """
 
-    all_words: Sequence[str]
-    spans: Sequence[tuple[int, int]]
-    cut: Cut
+    __slots__ = ("_refused", "_sentences", "all_words", "cut", "spans", "words")
+
+    def __init__(self, all_words: list[str], spans: Spans, cut: Cut) -> None:
+        self.all_words, self.spans, self.cut = all_words, spans, cut
+        self._sentences: list[tuple[int, int]] | None = None
+        asked = self._questions()
+        self._refused = self._refusals(asked)
+        self.words = all_words
+        if asked or self._refused:
+            self.words = list(all_words)
+            for first, end in (*asked, *self._refused):
+                self.words[first:end] = ["."] * (end - first)
 
     def part(self, first: int, end: int) -> Reading:
         """Return tokens ``first`` to ``end`` as a reading of their own."""
-        return Reading(self.all_words[first:end], self.spans[first:end], self.cut)
-
-    @cached_property
-    def words(self) -> Sequence[str]:
-        """The tokens, with full stops for those that are no answer (refusals, questions)."""
-        dead = [*self._questions, *self._refused]
-        if not dead:
-            return self.all_words
-        kept = list(self.all_words)
-        for first, end in dead:
-            kept[first:end] = ["."] * (end - first)
-        return kept
+        return Reading(self.all_words[first:end], self.spans.part(first, end), self.cut)
 
     def span(self, first: int, end: int) -> tuple[int, int] | None:
         """Return the characters of the original text that tokens ``first`` to ``end`` stand for."""
@@ -67,9 +65,11 @@ class Reading:
         alone = phrases("refusal", "alone").find(self.words)
         return Parsed("refusal", span=self.span(alone[0].first, alone[0].end)) if alone else UNPARSED
 
-    @cached_property
+    @property
     def sentences(self) -> list[tuple[int, int]]:
         """First and one after the last token of each sentence."""
+        if self._sentences is not None:
+            return self._sentences
         found, first = [], 0
         for index, word in enumerate(self.all_words):
             if word in BREAKS:
@@ -77,9 +77,9 @@ class Reading:
                 first = index + 1
         if first < len(self.all_words):
             found.append((first, len(self.all_words)))
+        self._sentences = found
         return found
 
-    @cached_property
     def _questions(self) -> list[tuple[int, int]]:
         """Sentences that end in a question mark: the question said again, unless there is nothing else."""
         text = self.all_words
@@ -97,13 +97,12 @@ class Reading:
         )
         return asked if told else []
 
-    @cached_property
-    def _refused(self) -> list[tuple[int, int]]:
+    def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
         whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         if not (whole.may_be_in(self.all_words) or forward.may_be_in(self.all_words)):
             return []
-        questions = dict(self._questions)
+        questions = dict(asked)
         found = []
         for first, end in self.sentences:
             if first in questions:
@@ -130,30 +129,29 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
     tokens, spans = cut(taken.text)
     whole = Reading(tokens, spans, taken)
     end = len(tokens)
-    markers = phrases("context", "answers").find(tokens)
-    if markers and markers[-1].end < end and task != "attributes":
-        tail = whole.part(markers[-1].end, end)
+    marks = kinds("context", "answers", "corrections", "conclusions").find(tokens)
+    told = [mark.end for mark in marks if mark.value == "answers"]
+    if told and told[-1] < end and task != "attributes":
+        tail = whole.part(told[-1], end)
         first = next((s for s in tail.sentences if s[1] - s[0] > 1 or tail.all_words[s[0]] not in BREAKS), None)
         if first and first[1] < len(tail.all_words) and task not in _LISTS:
             yield "said first", tail.part(first[0], first[1])
         yield "said", tail
-    for first in _turns(tokens, task):
-        yield "turn", whole.part(first, end)
+    if marks or "no" in tokens:
+        for first in _turns(tokens, marks, task):
+            yield "turn", whole.part(first, end)
     yield "whole", whole
 
 
-def _turns(text: Sequence[str], task: str) -> list[int]:
+def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[int]:
     """Return where what follows a conclusion ("so, ...") or a correction ("actually ...") begins, last first."""
-    found = [
-        hit.end
-        for hit in phrases("context", "corrections").find(text)
-        if not _denied_before(text, hit.first)
-    ]
-    found += [
-        hit.end
-        for hit in phrases("context", "conclusions").find(text)
-        if hit.first == 0 or text[hit.first - 1] in BREAKS or text[hit.first - 1] in (",", ":", "and")
-    ]
+    found = []
+    for mark in marks:
+        before = text[mark.first - 1] if mark.first else "."
+        if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
+            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before == "and")
+        ):
+            found.append(mark.end)
     if task != "yesno" and "no" in text:  # "27, no, 26"
         found += [i + 1 for i in range(1, len(text) - 1) if text[i] == "no" and text[i - 1] in _PAUSES
                   and text[i + 1] == ","]  # fmt: skip

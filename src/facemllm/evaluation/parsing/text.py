@@ -20,6 +20,10 @@ _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
     r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖-]"
 )
+_ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
+    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&-]", re.ASCII
+)
+_THOUSANDS = re.compile(r"\d,\d")
 _PLAIN = str.maketrans("’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n")  # one character for one: positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
@@ -37,6 +41,8 @@ _SIGNS = {
     "|": ":", "=": ":", "→": ":", "&": "and",
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
+_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—"))
+"""Tokens that do not stay as they are written."""
 
 
 class Token(NamedTuple):
@@ -45,6 +51,33 @@ class Token(NamedTuple):
     text: str
     start: int
     end: int
+
+
+class Spans:
+    """Where the tokens of a text stand; found only when asked for, because most are never asked for."""
+
+    __slots__ = ("_found", "_made", "_plain")
+
+    def __init__(self, plain: str, made: list[int] | None) -> None:
+        self._plain, self._made = plain, made
+        self._found: list[tuple[int, int]] | None = None
+
+    def part(self, first: int, end: int) -> Spans:
+        """Return those of tokens ``first`` to ``end``."""
+        spans = Spans("", None)
+        spans._found = self._all()[first:end]
+        return spans
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return self._all()[index]
+
+    def _all(self) -> list[tuple[int, int]]:
+        if self._found is None:
+            self._found = [match.span() for match in _pattern(self._plain).finditer(self._plain)]
+            if self._made is not None:
+                found = zip(self._found, self._made, strict=True)
+                self._found = [span for span, count in found for _ in range(count)]
+        return self._found
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
@@ -57,22 +90,21 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
         ['she', 'is', 'not', 'clean', 'shaven', ':', '30', '-', '35', ',', 'mid', '-', '30s', '!']
     """
     words, spans = cut(text)
-    return [Token(word, a + offset, b + offset) for word, (a, b) in zip(words, spans, strict=True)]
+    return [Token(word, spans[i][0] + offset, spans[i][1] + offset) for i, word in enumerate(words)]
 
 
-def cut(text: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """Return the words of a text and their places, as two lists; the form that readers work on."""
+def cut(text: str) -> tuple[list[str], Spans]:
+    """Return the words of a text and their places; the form that readers work on."""
     plain = _lower(text)
-    words: list[str] = []
-    spans: list[tuple[int, int]] = []
-    for match in _TOKEN.finditer(plain):
+    if "'" not in plain and not ("," in plain and _THOUSANDS.search(plain)):
+        words = _pattern(plain).findall(plain)
+        if _CHANGED.isdisjoint(words):
+            return words, Spans(plain, None)
+    words, made = [], []
+    for match in _pattern(plain).finditer(plain):
         word = match.group()
         if word.isalpha():
-            parts = _SPELLINGS.get(word)
-            if parts is None:
-                words.append(word)
-                spans.append(match.span())
-                continue
+            parts = _SPELLINGS.get(word, (word,))
         elif word[0].isdigit():
             parts = (word.replace(",", "").replace("'", ""),)
         elif word in "-—":
@@ -83,8 +115,12 @@ def cut(text: str) -> tuple[list[str], list[tuple[int, int]]]:
         else:
             parts = (_SIGNS.get(word, word),)
         words.extend(parts)
-        spans.extend([match.span()] * len(parts))
-    return words, spans
+        made.append(len(parts))
+    return words, Spans(plain, made)
+
+
+def _pattern(plain: str) -> re.Pattern[str]:
+    return _ASCII_TOKEN if plain.isascii() else _TOKEN
 
 
 def _lower(text: str) -> str:

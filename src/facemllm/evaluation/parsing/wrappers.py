@@ -39,6 +39,8 @@ _WHOLE = ("attributes", "au", "pose")
 
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _PAIR = re.compile(r"""["']([\w -]+)["']\s*:\s*(?:"([^"]*)"?|'([^']*)'?|([^\s,{}\[\]]+))""")
+_MARKED = re.compile(r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
 
@@ -69,6 +71,12 @@ def unwrap(text: str, task: str = "") -> Cut:
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text
+    if "<" in inner or "\\" in inner:
+        mark = _last(_MARKED, inner)
+        if mark is not None:
+            begin, end = mark.span(mark.lastindex or 1)
+            offset, inner = offset + begin, inner[begin:end]
+        inner = _TAG.sub(lambda match: " " * len(match.group()), inner)
     if "```" in inner:
         fence = _FENCE.search(inner)
         if fence and fence.group(1).strip():
@@ -81,6 +89,13 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut(_flatten(found, task), None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for found in pattern.finditer(text):
+        pass
+    return found
 
 
 def _load(text: str) -> Any:

@@ -11,7 +11,6 @@ from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
-_SUBJECT_TO_STATE = 9
 _ENDS = frozenset(".!?;\n:,")
 
 
@@ -79,16 +78,12 @@ def _clauses(text: Sequence[str]) -> list[tuple[int, int]]:
 def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
     text = reading.words
     subjects, states = words("statements", "subjects"), words("statements", "states")
-    for index in range(start, end):
-        if text[index] in subjects:
-            break
-    else:
-        index = start
-        if text[start] not in words("statements", "openers"):
-            return None
-    state = next((i for i in range(index, min(end, index + _SUBJECT_TO_STATE)) if text[i] in states), None)
-    denied = _denied(text[start:end])
-    if state is None and not (denied and text[start] in words("statements", "denials")):
+    clause = text[start:end]
+    if subjects.isdisjoint(clause) and clause[0] not in words("statements", "openers"):
+        return None
+    state = not states.isdisjoint(clause)
+    denied = _denied(clause)
+    if not state and not (denied and text[start] in words("statements", "denials")):
         return None
     if text[start] in ("if", "when") or text[start : start + 2] in (["it", "could"], ["it", "may"]):
         return None
