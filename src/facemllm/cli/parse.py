@@ -26,7 +26,7 @@ def parse(
     with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                typer.echo(json.dumps(_read(line, number), ensure_ascii=False))
+                sys.stdout.write(json.dumps(_read(line, number), ensure_ascii=False) + "\n")
 
 
 def _read(line: bytes, number: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
 from facemllm.evaluation.parsing.choice import read_choice, read_text
 from facemllm.evaluation.parsing.classes import read_class
-from facemllm.evaluation.parsing.lexicon import filler, vocabulary
+from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, readings
@@ -130,6 +130,9 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
         answers = [one for one in bold if one.outcome == "answer"]
         if answers and all(one.label == answers[0].label for one in answers):
             return replace(answers[0], span=None)
+    for line in _keyed_lines(reading, task):
+        if (found := _read(line, task, choices)).outcome == "answer":
+            return found
     main = _main_clause(reading)
     if main is not None and (found := _read(main, task, choices)).outcome == "answer":
         return found
@@ -141,6 +144,15 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
     if first.outcome == "answer" and (last.outcome != "answer" or last.label == first.label):
         return first
     return last if last.outcome == "answer" and first.outcome != "answer" else None
+
+
+def _keyed_lines(reading: Reading, task: str) -> Iterator[Reading]:
+    """Yield what stands in lines that name the task: "Emotion: happy"."""
+    keys = phrases("keys", task) if task in synonyms()["keys"] else None
+    for hit in keys.find(reading.all_words) if keys else ():
+        if reading.all_words[hit.end : hit.end + 1] == [":"]:
+            end = next((i for i in range(hit.end, len(reading.all_words)) if reading.all_words[i] in ("\n", ";")), None)
+            yield reading.part(hit.end + 1, len(reading.all_words) if end is None else end)
 
 
 def _main_clause(reading: Reading) -> Reading | None:

@@ -128,7 +128,7 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
         return None
     if before == "-" and tuple(text[max(0, number.first - 2) : number.first - 1]) in (("+",), ("/",)):
         return None
-    if before in words("age", "not_before"):
+    if before in words("age", "not_before") or after[:1] == "代":
         return None
     if number.decade:
         return _decade(text, number)

@@ -19,6 +19,7 @@ from facemllm.evaluation.parsing.yesno import read_yes_no
 _ENDINGS = ("ing", "ed", "es", "s", "e", "y")
 _SHORTEST = 3
 _GENERIC = frozenset(("wear", "has", "hav", "does", "show", "see", "visibl", "present", "worn"))
+_ASIDE = (("none",), ("other",), ("others",), ("neither",), ("unknown",), ("not",))
 _KINDS = ("yes_no", "expression", "gender", "ethnicity")
 
 
@@ -154,6 +155,8 @@ def _is_refusal(option: str) -> bool:
 @lru_cache(maxsize=1024)
 def _literal(options: tuple[str, ...]) -> Lexicon[str]:
     entries = {" ".join(words_of(option)): option for option in options}
+    for option in options:
+        entries.setdefault(" ".join(_bare(option)), option)
     for option in options:  # "person with a hat" for "A person with a hat"
         tokens = words_of(option)
         if len(tokens) > 2 and tokens[0] in ("a", "an", "the"):
@@ -163,17 +166,32 @@ def _literal(options: tuple[str, ...]) -> Lexicon[str]:
 
 @lru_cache(maxsize=1024)
 def _kind(options: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the vocabulary that all options are distinct labels of, and the labels."""
+    """Return the vocabulary that the options are distinct labels of, and the labels ("" for "none of these")."""
+    aside = [_is_refusal(option) or words_of(option)[:1] in _ASIDE for option in options]
     for task in _KINDS:
         labels = []
         for option in options:
-            tokens = words_of(option)
+            tokens = _bare(option)
             hit = vocabulary(task).at(tokens, 0) if tokens else None
             labels.append(hit.value[0] if hit and hit.value and hit.end == len(tokens) else "")
-        if all(labels) and len(set(labels)) == len(options):
+        told = [label for label in labels if label]
+        if len(told) > 1 and len(set(told)) == len(told) and all(map(_or, labels, aside)):
             return task, tuple(labels)
     yes_no = vocabulary("yes_no")
     firsts = [hit.value[0] if (t := words_of(o)) and (hit := yes_no.at(t, 0)) and hit.value else "" for o in options]
     if all(firsts) and len(set(firsts)) == len(options):  # "Yes, she is" and "No, she is not"
         return "yes_no", tuple(firsts)
-    return ("range", ()) if all(read_range(option) for option in options) else (None, ())
+    ranges = [read_range(option) is not None for option in options]
+    return ("range", ()) if sum(ranges) > 1 and all(map(_or, ranges, aside)) else (None, ())
+
+
+def _bare(option: str) -> tuple[str, ...]:
+    """Return the words of an option without a letter that it may carry: "A. happy", "(B) sad"."""
+    tokens = words_of(option)
+    start = 1 if tokens[:1] == ("(",) else 0
+    lettered = len(tokens) > start + 2 and len(tokens[start]) == 1 and tokens[start + 1] in (")", ".", ":")
+    return tokens[start + 2 :] if lettered else tokens
+
+
+def _or(one: object, other: object) -> bool:
+    return bool(one or other)

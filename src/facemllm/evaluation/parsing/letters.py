@@ -90,6 +90,10 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
     capital = reading.source(index).isupper()
     if before == "'" or after == "'":
         return False
+    if leads and capital and after == "(":
+        return True
+    if capital and after in _LISTING and text[index + 2 : index + 3] and text[index + 2] in LETTERS:
+        return True
     if word in _ARTICLES and after not in _ENDS and not (capital and after in _VERBS):
         return False
     if before in _INTRODUCED:

@@ -54,6 +54,8 @@ def _read_statement(reading: Reading) -> Parsed | None:
     first: Parsed | None = None
     for start, end in _clauses(reading.words):
         found = _statement(reading, start, end)
+        if first is not None and reading.words[start] == "not" and reading.words[start - 1] == ",":
+            return Parsed("answer", "no", reading.span(start, end))  # "straight, not wavy"
         if found is None:
             continue
         if first is None:
