@@ -35,8 +35,12 @@ def main() -> None:
         "answers": len(cases),
         "mean_characters": round(sum(len(case["text"]) for case in cases) / len(cases), 1),
         "distinct_per_second": round(len(cases) / _best(lambda: _read(cases), parsing._parse.cache_clear)),
-        "repeating_per_second": round(10 * len(cases) / _best(lambda: _read(cases * 10), parsing._parse.cache_clear)),
-        "command_per_second": round(10 * len(cases) / _best(lambda: _command(cases * 10), parsing._parse.cache_clear)),
+        "repeating_per_second": round(
+            10 * len(cases) / _best(lambda: _read(cases * 10), parsing._parse.cache_clear)
+        ),
+        "command_per_second": round(
+            10 * len(cases) / _best(lambda: _command(cases * 10), parsing._parse.cache_clear)
+        ),
         "plain_python_loop_us": round(1e6 * _best(lambda: sum(range(1000)), lambda: None), 1),
     }
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -41,9 +41,12 @@ def naive(task: str, text: str, options: list[str] | None = None):
     from facemllm.evaluation.parsing import Parsed
 
     labels = {
-        "expression": EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "yesno": ("yes", "no"),
+        "expression": EXPRESSIONS,
+        "gender": GENDERS,
+        "ethnicity": ETHNICITIES,
+        "yesno": ("yes", "no"),
         "choice": tuple(options or ()),
-    }.get(task, ())  # fmt: skip
+    }.get(task, ())
     letter = re.match(r"\W*([A-D])\b", text)
     if options and letter and ord(letter[1]) - 65 < len(options):
         return Parsed("answer", options[ord(letter[1]) - 65])
@@ -99,21 +102,47 @@ def test_a_naive_parser_fails_where_ours_does_not():
 # --- every label, in every frame
 
 FRAMES = (
-    "The person looks {}.", "They seem {}.", "**{}**", "Answer: {}", "I'd say {}.", "- {}", "Final answer: {}.",
-    "The answer is {}!", "It looks like a {} face.", "Although it's blurry, the person seems {}.", '"{}"',
-    "I can't be sure, but they look {}.", "The person in the image appears to be {}.", "Not sure, but I think {}.",
-    "The face appears quite {} to me", '{{"expression": "{}"}}', "```\n{}\n```", "<think>hm, sad or happy</think>{}",
-)  # fmt: skip
+    "The person looks {}.",
+    "They seem {}.",
+    "**{}**",
+    "Answer: {}",
+    "I'd say {}.",
+    "- {}",
+    "Final answer: {}.",
+    "The answer is {}!",
+    "It looks like a {} face.",
+    "Although it's blurry, the person seems {}.",
+    '"{}"',
+    "I can't be sure, but they look {}.",
+    "The person in the image appears to be {}.",
+    "Not sure, but I think {}.",
+    "The face appears quite {} to me",
+    '{{"expression": "{}"}}',
+    "```\n{}\n```",
+    "<think>hm, sad or happy</think>{}",
+)
 CONTRASTS = (
-    "Not {1}, but {0}.", "{0}, not {1}.", "{0} rather than {1}.", "It's {0} instead of {1}.", "{1}? No, {0}.",
-    "They don't look {1}; they look {0}.", "I first thought {1}, but it's {0}.", "neither {1} nor calm, just {0}",
-    "{1}. Actually, {0}.", "The person is {0} and not {1}.", "There is no sign of {1} here, so {0}.",
-)  # fmt: skip
+    "Not {1}, but {0}.",
+    "{0}, not {1}.",
+    "{0} rather than {1}.",
+    "It's {0} instead of {1}.",
+    "{1}? No, {0}.",
+    "They don't look {1}; they look {0}.",
+    "I first thought {1}, but it's {0}.",
+    "neither {1} nor calm, just {0}",
+    "{1}. Actually, {0}.",
+    "The person is {0} and not {1}.",
+    "There is no sign of {1} here, so {0}.",
+)
 WORDS = {
-    "happy": ("happy", "joyful", "delighted"), "sad": ("sad", "unhappy", "melancholic"), "angry": ("angry", "furious"),
-    "fear": ("scared", "frightened"), "disgust": ("disgusted",), "surprise": ("surprised", "shocked"),
+    "happy": ("happy", "joyful", "delighted"),
+    "sad": ("sad", "unhappy", "melancholic"),
+    "angry": ("angry", "furious"),
+    "fear": ("scared", "frightened"),
+    "disgust": ("disgusted",),
+    "surprise": ("surprised", "shocked"),
     "neutral": ("neutral", "expressionless"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("label", WORDS)
@@ -128,17 +157,41 @@ def test_every_word_of_a_label_is_read_in_every_frame(label):
                 assert parse("expression", f"either {word} or {rival}").outcome == "ambiguous"
 
 
-@given(st.integers(1, 99), st.sampled_from((
-    "{}", "{} years old", "She is {}.", "about {}", "I'd guess {}.", "Age: {}", "**{}**", "a {} year old person", "~{}",
-    "maybe {}?", "aged {}", "He looks {} or so.", "My estimate would be {} years.", "{} y/o", '{{"age": {}}}',
-    "I can't be sure, but I'd say {}.", "It's hard to say exactly, but {} seems about right.",
-)))  # fmt: skip
+@given(
+    st.integers(1, 99),
+    st.sampled_from(
+        (
+            "{}",
+            "{} years old",
+            "She is {}.",
+            "about {}",
+            "I'd guess {}.",
+            "Age: {}",
+            "**{}**",
+            "a {} year old person",
+            "~{}",
+            "maybe {}?",
+            "aged {}",
+            "He looks {} or so.",
+            "My estimate would be {} years.",
+            "{} y/o",
+            '{{"age": {}}}',
+            "I can't be sure, but I'd say {}.",
+            "It's hard to say exactly, but {} seems about right.",
+        )
+    ),
+)
 def test_ages_are_read_in_every_frame(years, frame):
     assert parse("age", frame.format(years)).label == years
 
 
-@given(st.integers(2, 8), st.sampled_from(("{}s", "{}'s")), st.sampled_from(((None, 5), ("early", 2), ("mid", 5), ("late", 8))),
-       st.sampled_from((" ", "-")), st.sampled_from(("in her {}", "The man is in his {}.", "I'd say {}", "{}")))  # fmt: skip
+@given(
+    st.integers(2, 8),
+    st.sampled_from(("{}s", "{}'s")),
+    st.sampled_from(((None, 5), ("early", 2), ("mid", 5), ("late", 8))),
+    st.sampled_from((" ", "-")),
+    st.sampled_from(("in her {}", "The man is in his {}.", "I'd say {}", "{}")),
+)
 def test_decades_are_read_as_their_middle_shifted(tens, form, shift, dash, frame):
     word, offset = shift
     decade = form.format(10 * tens)
@@ -146,27 +199,59 @@ def test_decades_are_read_as_their_middle_shifted(tens, form, shift, dash, frame
     assert parse("age", text).label == 10 * tens + offset
 
 
-@given(st.integers(1, 80), st.integers(1, 9), st.sampled_from((
-    "{0}-{1}", "{0} to {1}", "between {0} and {1}", "from {0} to {1}", "{0}–{1} years", "The person is {0} - {1} years old.",
-    "somewhere between {0} and {1} years old", "in the {0}-{1} range",
-)))  # fmt: skip
+@given(
+    st.integers(1, 80),
+    st.integers(1, 9),
+    st.sampled_from(
+        (
+            "{0}-{1}",
+            "{0} to {1}",
+            "between {0} and {1}",
+            "from {0} to {1}",
+            "{0}–{1} years",
+            "The person is {0} - {1} years old.",
+            "somewhere between {0} and {1} years old",
+            "in the {0}-{1} range",
+        )
+    ),
+)
 def test_ranges_are_read_as_their_middle(low, width, frame):
     assert parse("age", frame.format(low, low + width)).label == low + width / 2
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(("left", "right")), st.sampled_from(("up", "down")),
-       st.sampled_from((
-           "The head is turned {p} degrees to the {h} and tilted {t} degrees {v}.", "{p}° {h}, {t}° {v}",
-           "**Pan**: {p}° ({h})\n**Tilt**: {t}° ({v})", "rotated {p} degrees to the {h}, {t} degrees {v}ward",
-           "{h} {p}, {v} {t}", "yaw {p} {h} pitch {t} {v}")))  # fmt: skip
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from(("left", "right")),
+    st.sampled_from(("up", "down")),
+    st.sampled_from(
+        (
+            "The head is turned {p} degrees to the {h} and tilted {t} degrees {v}.",
+            "{p}° {h}, {t}° {v}",
+            "**Pan**: {p}° ({h})\n**Tilt**: {t}° ({v})",
+            "rotated {p} degrees to the {h}, {t} degrees {v}ward",
+            "{h} {p}, {v} {t}",
+            "yaw {p} {h} pitch {t} {v}",
+        )
+    ),
+)
 def test_poses_are_read_in_every_frame(pan, tilt, side, way, frame):
     expected = {"pan": pan if side == "left" else -pan, "tilt": tilt if way == "up" else -tilt}
     assert parse("pose", frame.format(p=pan, t=tilt, h=side, v=way)).label == expected
 
 
-@given(st.sets(st.sampled_from((1, 2, 4, 5, 6, 7, 9, 12, 15, 25)), min_size=1, max_size=5), st.sampled_from((
-    "{}", "Active AUs: {}", "The active action units are {}.", "I can see {}.", "{} and no AU26",
-)))  # fmt: skip
+@given(
+    st.sets(st.sampled_from((1, 2, 4, 5, 6, 7, 9, 12, 15, 25)), min_size=1, max_size=5),
+    st.sampled_from(
+        (
+            "{}",
+            "Active AUs: {}",
+            "The active action units are {}.",
+            "I can see {}.",
+            "{} and no AU26",
+        )
+    ),
+)
 def test_action_units_are_read_in_every_frame(units, frame):
     text = frame.format(", ".join(f"AU{unit}" for unit in sorted(units)))
     assert parse("au", text).label == sorted(units)
@@ -174,19 +259,45 @@ def test_action_units_are_read_in_every_frame(units, frame):
 
 def test_yes_and_no_are_read_from_statements():
     for thing in ("a hat", "glasses", "earrings"):
-        for frame in ("Yes, the person is wearing {}.", "She wears {}.", "I can see {}.", "There is {} visible."):
+        for frame in (
+            "Yes, the person is wearing {}.",
+            "She wears {}.",
+            "I can see {}.",
+            "There is {} visible.",
+        ):
             assert parse("yesno", frame.format(thing)).label == "yes"
-        for frame in ("The person is not wearing {}.", "No {}.", "There isn't {} visible.", "He lacks {}.",
-                      "without {}", "I can't see any {} here.", "There's no sign of {}."):  # fmt: skip
+        for frame in (
+            "The person is not wearing {}.",
+            "No {}.",
+            "There isn't {} visible.",
+            "He lacks {}.",
+            "without {}",
+            "I can't see any {} here.",
+            "There's no sign of {}.",
+        ):
             assert parse("yesno", frame.format(thing)).label == "no"
         for frame in ("I can't tell whether the person is wearing {}.", "It is unclear whether he has {}."):
             assert parse("yesno", frame.format(thing)).outcome == "refusal"
 
 
 LETTERED = (
-    "{}", "({})", "{}.", "**{}**", "Option {}", "The answer is {}.", "{})", "Answer: {}", "I choose {}.", "\\boxed{{{}}}",
-    "<answer>{}</answer>", "{} is correct.", "So the answer is ({}).", "It must be {}.", "Letter {}", "{}: because of the mouth",
-)  # fmt: skip
+    "{}",
+    "({})",
+    "{}.",
+    "**{}**",
+    "Option {}",
+    "The answer is {}.",
+    "{})",
+    "Answer: {}",
+    "I choose {}.",
+    "\\boxed{{{}}}",
+    "<answer>{}</answer>",
+    "{} is correct.",
+    "So the answer is ({}).",
+    "It must be {}.",
+    "Letter {}",
+    "{}: because of the mouth",
+)
 
 
 def test_letters_and_articles_are_told_apart():
@@ -211,8 +322,12 @@ def test_an_option_within_another_is_told_apart():
 
 def test_canonical_labels_of_every_task_are_read_back():
     for task, labels in {
-        "expression": EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "age_bin": AGE_BINS, "age": range(121),
-    }.items():  # fmt: skip
+        "expression": EXPRESSIONS,
+        "gender": GENDERS,
+        "ethnicity": ETHNICITIES,
+        "age_bin": AGE_BINS,
+        "age": range(121),
+    }.items():
         for label in labels:
             assert parse(task, answers.render(task, label)).label == label
         assert parse(task, answers.UNKNOWN).outcome == "refusal"

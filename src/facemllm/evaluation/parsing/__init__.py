@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 from facemllm.core.errors import FaceMLLMError
@@ -73,7 +72,7 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
     if isinstance(parsed.label, (dict, list)):
-        return replace(parsed, label=parsed.label.copy())
+        return parsed._replace(label=parsed.label.copy())
     return parsed
 
 
@@ -88,7 +87,11 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
         if kind == "said" and lettered is not None:
             return _contradicted(lettered, reading, choices or ())
         if result.outcome == "answer":
-            if kind == "said first" and task == "choice" and read_text(reading, choices or ()).outcome != "answer":
+            if (
+                kind == "said first"
+                and task == "choice"
+                and read_text(reading, choices or ()).outcome != "answer"
+            ):
                 lettered = result
             elif kind != "turn" or task not in _OBJECTS:
                 return result
@@ -120,7 +123,7 @@ def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...
     first = _read(reading.part(0, before), task, choices)
     if first.outcome != "answer":
         return turned
-    return replace(turned, label={**first.label, **turned.label})
+    return turned._replace(label={**first.label, **turned.label})
 
 
 def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Parsed | None:
@@ -129,14 +132,16 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
         bold = [_read(_reading(text), task, choices) for text in _BOLD.findall(reading.cut.text)]
         answers = [one for one in bold if one.outcome == "answer"]
         if answers and all(one.label == answers[0].label for one in answers):
-            return replace(answers[0], span=None)
+            return answers[0]._replace(span=None)
     for line in _keyed_lines(reading, task):
         if (found := _read(line, task, choices)).outcome == "answer":
             return found
     main = _main_clause(reading)
     if main is not None and (found := _read(main, task, choices)).outcome == "answer":
         return found
-    sentences = [s for s in reading.sentences if s[1] - s[0] > 1 or reading.all_words[s[0]] not in CLAUSE_BREAKS]
+    sentences = [
+        s for s in reading.sentences if s[1] - s[0] > 1 or reading.all_words[s[0]] not in CLAUSE_BREAKS
+    ]
     if len(sentences) < 2:
         return None
     first = _read(reading.part(*sentences[0]), task, choices)
@@ -151,7 +156,10 @@ def _keyed_lines(reading: Reading, task: str) -> Iterator[Reading]:
     keys = phrases("keys", task) if task in synonyms()["keys"] else None
     for hit in keys.find(reading.all_words) if keys else ():
         if reading.all_words[hit.end : hit.end + 1] == [":"]:
-            end = next((i for i in range(hit.end, len(reading.all_words)) if reading.all_words[i] in ("\n", ";")), None)
+            end = next(
+                (i for i in range(hit.end, len(reading.all_words)) if reading.all_words[i] in ("\n", ";")),
+                None,
+            )
             yield reading.part(hit.end + 1, len(reading.all_words) if end is None else end)
 
 

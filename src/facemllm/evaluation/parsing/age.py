@@ -7,7 +7,7 @@ thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from facemllm.data.vocabularies import MAX_AGE, age_bin
@@ -21,7 +21,9 @@ _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
 _TEENS = {"early": (13, 15), "middle": (14, 17), "late": (17, 19)}
 _OR_GAP = 10  # "30 or 35" is a range; "20 or 60" is a contradiction
 _LINKS = frozenset(("-", "to", "and", "or", "/"))
-_OWNERS = frozenset(("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid"))
+_OWNERS = frozenset(
+    ("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid")
+)
 _SMALL = 13  # number words below it are ages only with a unit: "one of them", "two people"
 _CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
 _BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
@@ -61,7 +63,9 @@ def read_age(reading: Reading) -> Parsed:
         mention.strength += ("hedges" in mention.marks) * 1.5 - ("emphasis" in mention.marks)
     strongest = max(mention.strength for mention in live)
     if strongest >= _PLAIN:
-        best = [m.label for m in live if m.strength >= _PLAIN and (m.strength == strongest or not m.label.bound)]
+        best = [
+            m.label for m in live if m.strength >= _PLAIN and (m.strength == strongest or not m.label.bound)
+        ]
         best = _told(best)
     else:
         best = [m.label for m in live if m.strength == strongest]
@@ -86,7 +90,7 @@ def _told(best: list[_Years]) -> list[_Years]:
 def read_age_bin(reading: Reading) -> Parsed:
     """Read an age and return the bin it falls into."""
     parsed = read_age(reading)
-    return replace(parsed, label=age_bin(parsed.label)) if parsed.outcome == "answer" else parsed
+    return parsed._replace(label=age_bin(parsed.label)) if parsed.outcome == "answer" else parsed
 
 
 def read_range(text: str) -> tuple[float, float] | None:

@@ -73,7 +73,9 @@ def _under_absent(text: Sequence[str], first: int) -> bool:
         index -= 1
         if text[index] == ":":
             head = text[max(0, index - 2) : index]
-            return head[-1:] != [] and (head[-1] in words("context", "missing") or head in (["not", "present"], ["not", "visible"]))
+            return head[-1:] != [] and (
+                head[-1] in words("context", "missing") or head in (["not", "present"], ["not", "visible"])
+            )
     return False
 
 
@@ -81,7 +83,11 @@ def _hair(text: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
     """Yield what "long wavy brown hair" says beside its last adjective."""
     if "hair" not in text:
         return
-    kinds = {name.lower().replace("_", " ").removesuffix(" hair"): name for name in names if name.lower().endswith("hair")}
+    kinds = {
+        name.lower().replace("_", " ").removesuffix(" hair"): name
+        for name in names
+        if name.lower().endswith("hair")
+    }
     for index, word in enumerate(text):
         if word != "hair":
             continue

@@ -12,8 +12,10 @@ from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 
 _LARGEST = 64
-_LINKS = frozenset((",", "and", "+", "/", "-", ":", "or", "are", "is", "include", "includes", "active", "present", "visible",
-                    "activated", "number", "numbers", "nor", "(", ")", "both", "the", "likely", "following"))  # fmt: skip
+_LINKS = frozenset(
+    ", and + / - : or nor ( ) both the are is include includes active present visible activated number numbers likely "
+    "following".split()
+)
 _ABSENT = frozenset(("0", "no", "false", "absent", "inactive", "not", "off"))
 _STATES = frozenset((":", "is", "are", "appears", "remains"))
 
@@ -23,7 +25,9 @@ def read_action_units(reading: Reading) -> Parsed:
     text = reading.words
     plain = _numbers(text)
     taken = {index for mention in plain for index in range(mention.first, mention.end)}
-    named = [Mention(hit.value, hit.first, hit.end, 1.0) for hit in _names().find(text) if hit.first not in taken]
+    named = [
+        Mention(hit.value, hit.first, hit.end, 1.0) for hit in _names().find(text) if hit.first not in taken
+    ]
     found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first))
     states: dict[int, bool] = {}
     for mention in found:
@@ -84,7 +88,9 @@ def _absent(text: Sequence[str], mention: Mention) -> bool:
 
 
 def _only_none(text: Sequence[str]) -> bool:
-    said = [word for word in text if word not in CLAUSE_BREAKS and word not in filler() and word not in BREAKS]
+    said = [
+        word for word in text if word not in CLAUSE_BREAKS and word not in filler() and word not in BREAKS
+    ]
     return said in (["none"], ["nothing"], ["no"])
 
 

@@ -60,7 +60,9 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     """Read which option's text, or words that mean it, was said."""
     words_said = reading.words
     hits = _literal(options).find(words_said)
-    said = in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits]) if hits else []
+    said = (
+        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits]) if hits else []
+    )
     if said and all(mention.negated for mention in said) and len(options) == 2:
         denied = {mention.label for mention in said}
         others = [option for option in options if option not in denied]
@@ -139,9 +141,12 @@ def _stems(options: tuple[str, ...]) -> tuple[tuple[frozenset[str], bool], ...]:
     found = []
     for option in options:
         own = words_of(option)
-        content = frozenset(
-            _stem(w) for w in own if w not in denials and w not in filler() and w not in CLAUSE_BREAKS
-        ) - _GENERIC
+        content = (
+            frozenset(
+                _stem(w) for w in own if w not in denials and w not in filler() and w not in CLAUSE_BREAKS
+            )
+            - _GENERIC
+        )
         found.append((content, not denials.isdisjoint(own)))
     return tuple(found)
 
@@ -166,7 +171,10 @@ def _literal(options: tuple[str, ...]) -> Lexicon[str]:
 
 @lru_cache(maxsize=1024)
 def _kind(options: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the vocabulary that the options are distinct labels of, and the labels ("" for "none of these")."""
+    """Return the vocabulary that the options are distinct labels of, and their labels.
+
+    An option such as "none of these" has the label "".
+    """
     aside = [_is_refusal(option) or words_of(option)[:1] in _ASIDE for option in options]
     for task in _KINDS:
         labels = []
@@ -178,7 +186,9 @@ def _kind(options: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
         if len(told) > 1 and len(set(told)) == len(told) and all(map(_or, labels, aside)):
             return task, tuple(labels)
     yes_no = vocabulary("yes_no")
-    firsts = [hit.value[0] if (t := words_of(o)) and (hit := yes_no.at(t, 0)) and hit.value else "" for o in options]
+    firsts = [
+        hit.value[0] if (t := words_of(o)) and (hit := yes_no.at(t, 0)) and hit.value else "" for o in options
+    ]
     if all(firsts) and len(set(firsts)) == len(options):  # "Yes, she is" and "No, she is not"
         return "yes_no", tuple(firsts)
     ranges = [read_range(option) is not None for option in options]

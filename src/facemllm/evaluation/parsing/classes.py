@@ -59,5 +59,3 @@ def _no_expression(text: Sequence[str]) -> list[Mention]:
 @cache
 def _denials() -> frozenset[str]:
     return words("statements", "denials")
-
-

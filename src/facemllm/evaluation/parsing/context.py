@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, kinds, phrases, synonyms, words
@@ -73,7 +74,14 @@ def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
     for mention in plain:
         reached = _before(text, mention.first, found[-1].end if found else 0, marks) if marks else _NO_MARKS
         found.append(
-            Mention(mention.label, mention.first, mention.end, mention.strength, not _DENYING.isdisjoint(reached), reached)
+            Mention(
+                mention.label,
+                mention.first,
+                mention.end,
+                mention.strength,
+                not _DENYING.isdisjoint(reached),
+                reached,
+            )
         )
     for group in _lists(text, found):
         _spread(text, group)
@@ -139,7 +147,7 @@ def _spread(text: Sequence[str], group: list[Mention]) -> None:
     """Let a denial or hedge of the first of a list hold for what "or" joins to it."""
     if len(group) < 2:
         return
-    links = [text[one.end : other.first] for one, other in zip(group, group[1:], strict=False)]
+    links = [text[one.end : other.first] for one, other in pairwise(group)]
     for index, link in enumerate(links):
         listed = len(group) >= _LEAST_LIST and not _EITHER.isdisjoint(links[-1])
         if not _EITHER.isdisjoint(link) or (listed and "but" not in link):

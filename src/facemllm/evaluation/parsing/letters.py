@@ -10,9 +10,9 @@ from facemllm.evaluation.parsing.lexicon import words_of
 from facemllm.evaluation.parsing.reading import Reading
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_INTRODUCED = frozenset((
-    "option", "options", "answer", "choice", "letter", "choose", "select", "pick", "boxed", "text", "leaves", "category",
-))  # fmt: skip
+_INTRODUCED = frozenset(
+    "option options answer choice letter choose select pick boxed text leaves category".split()
+)
 _WEAKLY = frozenset(("is", "(", ":", "[", "be", "with", "say", "s", "for", "thought", "considered", "not"))
 _UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ",", "!", ";"))
 _LISTING = frozenset(("and", "or", "either", "both", "/", "not"))
@@ -61,14 +61,15 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
 
 
 def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
-    """Return a reading in which the options as they were shown, said again with their letters, are blanked."""
+    """Return a reading in which the list of options, said again with their letters, is blanked."""
     text = reading.words
     index, first = 0, None
     for letter, option in zip(LETTERS, _tokens(options), strict=False):
         while index < len(text) and not (
             text[index] == letter
             and index + 1 < len(text)
-            and [w for w in text[index + 1 : index + 3 + len(option)] if w not in _UNSAID][: len(option)] == list(option)
+            and [w for w in text[index + 1 : index + 3 + len(option)] if w not in _UNSAID][: len(option)]
+            == list(option)
         ):
             index += 1
         if index >= len(text):
@@ -79,7 +80,9 @@ def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
     rest = [*text[:first], *text[end:]]
     if first is None or all(word in _UNSAID for word in rest):
         return reading
-    return Reading([*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.spans, reading.cut)
+    return Reading(
+        [*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.spans, reading.cut
+    )
 
 
 def _stands_out(reading: Reading, index: int, leads: bool) -> bool:

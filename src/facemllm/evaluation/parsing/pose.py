@@ -58,7 +58,11 @@ def read_pose(reading: Reading) -> Parsed:
         angles = {axis: _signed(text, number) for axis, number in zip(_AXES, numbers, strict=False)}
         used = [number.first for number in numbers]
     bare = [part for part in parts if part.degrees is not None and not (part.axis or part.direction)]
-    if len(bare) == 1 and len(angles) == 1 and (other := {"pan": "tilt", "tilt": "pan"}.get(next(iter(angles)))):
+    if (
+        len(bare) == 1
+        and len(angles) == 1
+        and (other := {"pan": "tilt", "tilt": "pan"}.get(next(iter(angles))))
+    ):
         angles[other] = bare[0].sign * float(bare[0].degrees or 0)  # "90 left, 0"
         used += bare[0].tokens
     _fill(text, angles, used)
@@ -203,7 +207,9 @@ def _midpoints(text: Sequence[str]) -> list[Number]:
             continue
         last = joined[-1] if joined else None
         link = text[last.end : number.first] if last else []
-        between = link == ["and"] and last is not None and "between" in text[max(0, last.first - 2) : last.first]
+        between = (
+            link == ["and"] and last is not None and "between" in text[max(0, last.first - 2) : last.first]
+        )
         if last and (link in (["-"], ["to"]) or between):
             joined[-1] = Number((last.value + number.value) / 2, last.first, number.end)
         else:

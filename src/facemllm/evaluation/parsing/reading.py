@@ -13,7 +13,9 @@ _CLAUSE_ENDS = frozenset((",", ":"))
 _PAUSES = frozenset((",", ":", ".", ";"))
 _SEEN = frozenset(("see", "find", "detect", "spot", "observe", "notice"))
 _ANY = frozenset(("any", "a", "an", "signs", "evidence"))
-_PICTURES = frozenset(("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos"))
+_PICTURES = frozenset(
+    ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
+)
 _LISTS = ("au", "pose")  # answers that may go over several sentences
 _ECHOES = frozenset(("whether", "asks", "asked"))
 
@@ -133,7 +135,9 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
     told = [mark.end for mark in marks if mark.value == "answers"]
     if told and told[-1] < end and task != "attributes":
         tail = whole.part(told[-1], end)
-        first = next((s for s in tail.sentences if s[1] - s[0] > 1 or tail.all_words[s[0]] not in BREAKS), None)
+        first = next(
+            (s for s in tail.sentences if s[1] - s[0] > 1 or tail.all_words[s[0]] not in BREAKS), None
+        )
         if first and first[1] < len(tail.all_words) and task not in _LISTS:
             yield "said first", tail.part(first[0], first[1])
         yield "said", tail
@@ -144,7 +148,7 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
 
 
 def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[int]:
-    """Return where what follows a conclusion ("so, ...") or a correction ("actually ...") begins, last first."""
+    """Return where what follows a conclusion ("so") or a correction ("actually") begins, last first."""
     found = []
     for mark in marks:
         before = text[mark.first - 1] if mark.first else "."
@@ -185,7 +189,11 @@ def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]
 
 def _begins(sentence: Sequence[str], index: int) -> int:
     """Return where the clause that refuses begins."""
-    while index and sentence[index - 1] not in CLAUSE_BREAKS and sentence[index - 1] not in ("but", "and", "though"):
+    while (
+        index
+        and sentence[index - 1] not in CLAUSE_BREAKS
+        and sentence[index - 1] not in ("but", "and", "though")
+    ):
         index -= 1
     return index
 
@@ -197,6 +205,8 @@ def _resumes(sentence: Sequence[str], after: int) -> int:
     for index in range(after, len(sentence)):
         if resume.at(sentence, index):
             return index
-        if sentence[index - 1] in _CLAUSE_ENDS and (sentence[index] in opener or sentence[index][0].isdigit()):
+        if sentence[index - 1] in _CLAUSE_ENDS and (
+            sentence[index] in opener or sentence[index][0].isdigit()
+        ):
             return index
     return len(sentence)

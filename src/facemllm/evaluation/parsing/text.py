@@ -1,7 +1,7 @@
 """Text to tokens: what every reader of answers works on.
 
-Tokens are lower-case words, numbers and signs that remember where they stood, so that every label can point at
-the words it was read from. Spellings and contractions are brought to one form, here and in the lexicons alike.
+Tokens are lower-case words, numbers and signs that remember where they stood, so that every label can point
+at the words it was read from. Spellings and contractions are brought to one form, here and in the lexicons.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
     r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&-]", re.ASCII
 )
 _THOUSANDS = re.compile(r"\d,\d")
-_PLAIN = str.maketrans("’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n")  # one character for one: positions stay
+_PLAIN = str.maketrans(
+    "’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n"
+)  # one character for one: positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
 _IS = frozenset(("she", "he", "it", "that", "there", "who", "what", "here"))

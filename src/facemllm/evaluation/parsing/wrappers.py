@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _ANSWER_KEYS = (
     "final_answer", "answer", "label", "prediction", "predicted", "response", "result", "output", "choice",
@@ -39,13 +38,14 @@ _WHOLE = ("attributes", "au", "pose")
 
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _PAIR = re.compile(r"""["']([\w -]+)["']\s*:\s*(?:"([^"]*)"?|'([^']*)'?|([^\s,{}\[\]]+))""")
-_MARKED = re.compile(r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE)
+_MARKED = re.compile(
+    r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE
+)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """The part of a text that may hold an answer.
 
     Attributes:
@@ -65,7 +65,7 @@ def unwrap(text: str, task: str = "") -> Cut:
         task: The task, for the names under which a JSON object may hold the answer.
 
     Example:
-        >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy", "score": 0.9}\n```', "expression").text
+        >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy"}\n```', "expression").text
         'happy'
     """
     start = text.rfind("</think>") if "</" in text else -1
@@ -92,10 +92,8 @@ def unwrap(text: str, task: str = "") -> Cut:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = None
-    for found in pattern.finditer(text):
-        pass
-    return found
+    found = list(pattern.finditer(text))
+    return found[-1] if found else None
 
 
 def _load(text: str) -> Any:
@@ -120,7 +118,9 @@ def _broken(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for match in _PAIR.finditer(text):
         value = next((part for part in match.groups()[1:] if part is not None), "")
-        found.setdefault(match.group(1), {"True": "yes", "False": "no", "true": "yes", "false": "no"}.get(value, value))
+        found.setdefault(
+            match.group(1), {"True": "yes", "False": "no", "true": "yes", "false": "no"}.get(value, value)
+        )
     return found
 
 
@@ -161,7 +161,11 @@ def _bounds(named: dict[str, Any]) -> str:
     for names in (_LOW, _HIGH):
         ends.append(
             next(
-                (v for k, v in named.items() if isinstance(v, (int, float)) and set(k.split("_")) & set(names)),
+                (
+                    v
+                    for k, v in named.items()
+                    if isinstance(v, (int, float)) and set(k.split("_")) & set(names)
+                ),
                 None,
             )
         )

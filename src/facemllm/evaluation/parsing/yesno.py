@@ -21,9 +21,7 @@ def read_yes_no(reading: Reading) -> Parsed:
     """
     text = reading.words
     said = [
-        (hit.value[0], hit.first, hit.end)
-        for hit in vocabulary("yes_no").find(text)
-        if hit.value is not None
+        (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
     if said and _lead().issuperset(text[: said[0][1]]):
         label, first, end = said[0]
