@@ -119,7 +119,7 @@ def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) 
 def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...] | None) -> Parsed:
     """Return what was said with what was corrected put in its place."""
     start = turned.span[0] - (reading.cut.offset or 0) if turned.span else 0
-    before = next((i for i, span in enumerate(reading.spans) if span[0] >= start), 0)
+    before = next((i for i in range(len(reading.all_words)) if reading.spans[i][0] >= start), 0)
     first = _read(reading.part(0, before), task, choices)
     if first.outcome != "answer":
         return turned

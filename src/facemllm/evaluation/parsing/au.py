@@ -13,8 +13,32 @@ from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 
 _LARGEST = 64
 _LINKS = frozenset(
-    ", and + / - : or nor ( ) both the are is include includes active present visible activated number numbers likely "
-    "following".split()
+    [
+        ",",
+        "and",
+        "+",
+        "/",
+        "-",
+        ":",
+        "or",
+        "nor",
+        "(",
+        ")",
+        "both",
+        "the",
+        "are",
+        "is",
+        "include",
+        "includes",
+        "active",
+        "present",
+        "visible",
+        "activated",
+        "number",
+        "numbers",
+        "likely",
+        "following",
+    ]
 )
 _ABSENT = frozenset(("0", "no", "false", "absent", "inactive", "not", "off"))
 _STATES = frozenset((":", "is", "are", "appears", "remains"))

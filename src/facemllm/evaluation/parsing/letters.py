@@ -11,7 +11,20 @@ from facemllm.evaluation.parsing.reading import Reading
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _INTRODUCED = frozenset(
-    "option options answer choice letter choose select pick boxed text leaves category".split()
+    [
+        "option",
+        "options",
+        "answer",
+        "choice",
+        "letter",
+        "choose",
+        "select",
+        "pick",
+        "boxed",
+        "text",
+        "leaves",
+        "category",
+    ]
 )
 _WEAKLY = frozenset(("is", "(", ":", "[", "be", "with", "say", "s", "for", "thought", "considered", "not"))
 _UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ",", "!", ";"))

@@ -75,7 +75,8 @@ class Lexicon(Generic[V]):
 
     def at(self, words: Sequence[str], index: int) -> Hit[V] | None:
         """Return the longest phrase that begins at ``index``."""
-        node, position, count = self._tree, index, len(words)
+        position, count = index, len(words)
+        node: Any = self._tree
         found: Hit[V] | None = None
         while position < count and (node := node.get(words[position])) is not None:
             position += 1

@@ -142,8 +142,8 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
             yield "said first", tail.part(first[0], first[1])
         yield "said", tail
     if marks or "no" in tokens:
-        for first in _turns(tokens, marks, task):
-            yield "turn", whole.part(first, end)
+        for start in _turns(tokens, marks, task):
+            yield "turn", whole.part(start, end)
     yield "whole", whole
 
 
