@@ -186,4 +186,5 @@ def _year_error(truth: float, predicted: float) -> float:
 
 
 def _pose_error(truth: dict[str, float], predicted: dict[str, float]) -> float:
-    return float(np.mean([abs(predicted[axis] - truth[axis]) for axis in predicted]))
+    stated = [axis for axis in predicted if axis in truth]
+    return float(np.mean([abs(predicted[axis] - truth[axis]) for axis in stated])) if stated else float("nan")
