@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
@@ -26,7 +26,8 @@ def _rotation(pan: float, tilt: float, roll: float) -> np.ndarray:
 
 
 @given(ANGLES, ANGLES, ANGLES, ANGLES, ANGLES, ANGLES)
-def test_geodesic_is_the_angle_of_the_relative_rotation(*angles):
+def test_geodesic_is_the_angle_of_the_relative_rotation(a, b, c, d, e, f):
+    angles = (a, b, c, d, e, f)
     poses = [dict(zip(("pan", "tilt", "roll"), part, strict=True)) for part in (angles[:3], angles[3:])]
     one, other = (_rotation(*part) for part in (angles[:3], angles[3:]))
     cosine = np.clip((np.trace(one.T @ other) - 1) / 2, -1, 1)
@@ -59,16 +60,16 @@ def test_age_bins_have_intervals():
 
 def test_a_calibrated_model_has_almost_no_error_and_an_overconfident_one_has():
     rng = np.random.default_rng(0)
-    share = rng.uniform(0.5, 1, 20000)
-    truth = np.where(rng.random(20000) < share, "yes", "no").tolist()
-    honest = calibration_metrics([{"yes": p, "no": 1 - p} for p in share], truth, range(20000))
-    assert honest["ece"] < 0.02
-    boastful = calibration_metrics([{"yes": 0.99, "no": 0.01}] * 20000, truth, range(20000))
-    assert boastful["ece"] == pytest.approx(0.99 - truth.count("yes") / 20000, abs=1e-5)
+    share = rng.uniform(0.5, 1, 3000)
+    truth = np.where(rng.random(3000) < share, "yes", "no").tolist()
+    honest = calibration_metrics([{"yes": p, "no": 1 - p} for p in share], truth, range(3000))
+    assert honest["ece"] < 0.05
+    boastful = calibration_metrics([{"yes": 0.99, "no": 0.01}] * 3000, truth, range(3000))
+    assert boastful["ece"] == pytest.approx(0.99 - truth.count("yes") / 3000, abs=1e-5)
     low, high = boastful["intervals"]["ece"]
     assert low < boastful["ece"] < high
     assert honest["brier"] < boastful["brier"]
-    assert sum(one["n"] for one in honest["reliability"]) == 20000
+    assert sum(one["n"] for one in honest["reliability"]) == 3000
     for one in honest["reliability"]:
         assert one["from"] <= one["confidence"] <= one["to"]
 
@@ -138,6 +139,7 @@ def test_true_accepts_at_false_accepts_agree_with_counting():
         max_size=30,
     )
 )
+@settings(max_examples=8, deadline=None)
 def test_unit_f1_agrees_with_scikit_learn(rows):
     truth, predicted = [row[0] for row in rows], [row[1] for row in rows]
     result = unit_metrics(truth, predicted, range(len(rows)), [1, 4, 12])
@@ -168,11 +170,11 @@ def test_fair_models_are_seldom_called_unfair_and_biased_ones_are():
     groups = [{"g": "abcd"[i % 4]} for i in range(400)]
     unfair = np.array([row["g"] == "c" for row in groups])
     called = {"fair": 0, "biased": 0}
-    for _ in range(60):
+    for _ in range(16):
         fair = rng.random(400) < 0.8
         biased = np.where(unfair, rng.random(400) < 0.45, fair)
         for name, scores in (("fair", fair), ("biased", biased)):
             gap = group_table(scores.astype(float), groups, range(400))["g"]["gap"]
             called[name] += gap["significant"] and (name == "fair" or gap["worst"] == "c")
-    assert called["fair"] <= 6
-    assert called["biased"] >= 54
+    assert called["fair"] <= 2
+    assert called["biased"] >= 14

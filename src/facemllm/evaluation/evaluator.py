@@ -252,6 +252,7 @@ def _records(
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,
+                image=sample.image,
             )
 
 
@@ -274,6 +275,7 @@ def _head_records(
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,
+                image=sample.image,
                 head=True,
             )
 

@@ -45,6 +45,7 @@ class Record:
         cluster: Who is on the picture, or the sample's id.
         groups: Group metadata of the sample.
         head: The record is of a head, not of generated text.
+        image: Where the picture is; it is not written to files.
     """
 
     sample: str
@@ -57,18 +58,23 @@ class Record:
     cluster: str
     groups: dict[str, str] = field(default_factory=dict)
     head: bool = False
+    image: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            "id": self.sample,
-            "task": self.task,
-            "question": self.question.text,
-            "text": self.text,
-            "outcome": self.outcome,
-            "prediction": self.prediction,
-            "label": self.truth,
-        } | ({"head": True} if self.head else {})
+        return (
+            {
+                "id": self.sample,
+                "task": self.task,
+                "question": self.question.text,
+                "text": self.text,
+                "outcome": self.outcome,
+                "prediction": self.prediction,
+                "label": self.truth,
+            }
+            | ({"cluster": self.cluster} if self.cluster != self.sample else {})
+            | ({"head": True} if self.head else {})
+        )
 
 
 def summarise(task: EvalTask, records: Sequence[Record]) -> Result:

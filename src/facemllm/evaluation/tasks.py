@@ -68,7 +68,10 @@ class EvalTask:
 
     def read(self, text: str) -> Parsed:
         """Read a model's answer."""
-        return parse(self.parser, text)
+        parsed = parse(self.parser, text)
+        if self.name == "pose" and parsed.outcome == "answer" and not {"pan", "tilt"} & set(parsed.label):
+            return Parsed("unparsed", span=parsed.span)  # a roll alone answers nothing that is labelled
+        return parsed
 
     def prediction(self, value: Any) -> Any:
         """Return a parsed answer, or what a head said, in the dataset's own terms."""
