@@ -131,7 +131,8 @@ def test_the_sheet_shows_the_worst_first(page):
 def test_page_renders_in_a_browser(page, tmp_path, width):
     shot = tmp_path / "shot.png"
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars",
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         "--hide-scrollbars",
          f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1600", f"--screenshot={shot}",
          page[1].as_uri()],
         capture_output=True, text=True, timeout=120, check=False,

@@ -52,8 +52,9 @@ def evaluate(
     An interrupted run goes on where it stopped: answers are kept in predictions.jsonl.
     """
     from facemllm.evaluation import evaluate as run
+    from facemllm.evaluation.models import resolve_model
 
-    loaded = load_model(model)
+    loaded = resolve_model(model) if _is_other(model) else load_model(model)
     report = run(
         loaded,
         dataset,
@@ -75,3 +76,10 @@ def evaluate(
     if not quiet:
         typer.echo(report.to_markdown().split("\n## ", 1)[0])
     typer.echo(f"saved {Path(out) / 'report.json'}")
+
+
+def _is_other(model: str) -> bool:
+    """Say whether a name is of a model that is not loaded as a FaceMLLM."""
+    from facemllm.evaluation.models import EVALUATED
+
+    return not Path(model).exists() and model.partition(":")[0] in EVALUATED.names()

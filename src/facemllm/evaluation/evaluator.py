@@ -10,9 +10,10 @@ from pathlib import Path
 
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
-from facemllm.evaluation.asking import Askable, Interviewer, load_model
+from facemllm.evaluation.asking import Askable, Interviewer
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
+from facemllm.evaluation.models import resolve_model
 from facemllm.evaluation.parsing import PARSER_VERSION
 from facemllm.evaluation.protocols import Protocol, load_protocol
 from facemllm.evaluation.records import Record, summarise, summarise_protocol
@@ -47,8 +48,9 @@ def evaluate(
     face, the whole picture is taken, and counted.
 
     Args:
-        model: Name or folder for ``AutoFaceMLLM``, or an object with ``ask`` (see
-            :class:`facemllm.evaluation.asking.Askable`).
+        model: Name or folder for ``AutoFaceMLLM``; another name that
+            :func:`facemllm.evaluation.models.resolve_model` knows (``majority``, ``openai:MODEL@URL``,
+            ``transformers:ID``); or an object with ``ask`` (see :class:`facemllm.evaluation.asking.Askable`).
         dataset: Name of a dataset, or labelled faces of one.
         root: Folder of the dataset's own files, for a name.
         split: Which split, for a name.
@@ -88,7 +90,9 @@ def evaluate(
     samples = _limited(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
-    asked = load_model(model)
+    asked = resolve_model(model)
+    if hasattr(asked, "prepare"):
+        asked.prepare(samples, chosen)
     if rules:
         rules.check_training(getattr(asked, "trained_attributes", ()))
     if likelihoods:
