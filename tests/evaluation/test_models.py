@@ -90,7 +90,9 @@ class Handler(BaseHTTPRequestHandler):
         text = self.server.oracle.ask([nearest], [question["text"]])[0][0]
         self._send(200, {
             "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+            ],
         })  # fmt: skip
 
     def _send(self, status, value):
@@ -207,7 +209,9 @@ def chat_folder(tmp_path):
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**small, image_size=16, patch_size=8),
-        text_config=LlamaConfig(**small, vocab_size=len(words), pad_token_id=0, bos_token_id=2, eos_token_id=3),
+        text_config=LlamaConfig(
+            **small, vocab_size=len(words), pad_token_id=0, bos_token_id=2, eos_token_id=3
+        ),
         image_token_index=4, image_seq_length=4, vision_feature_layer=-1,
     )  # fmt: skip
     folder = tmp_path / "tiny-llava"
