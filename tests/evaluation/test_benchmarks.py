@@ -98,8 +98,8 @@ def test_facexbench_files_are_read_from_a_folder(tmp_path):
 
 def _line(kind, said, key, options=()):
     return {
-        "question_id": "q", "image_id": "i.jpg", "question_type": kind, "options": list(options), "gt_answer": key,
-        "answer_info": {"response": said},
+        "question_id": "q", "image_id": "i.jpg", "question_type": kind, "options": list(options),
+        "gt_answer": key, "answer_info": {"response": said},
     }  # fmt: skip
 
 
@@ -140,7 +140,8 @@ def test_facebench_needs_a_judge_where_we_read_the_answer():
 def test_facebench_multiple_answers(tmp_path):
     options = ["Chin", "Cheek", "Lip"]
     lines = [
-        _line("MCQ", ["Chin", "Lip"], ["Chin", "Lip"], options), _line("MCQ", "Chin", ["Chin", "Lip"], options),
+        _line("MCQ", ["Chin", "Lip"], ["Chin", "Lip"], options),
+        _line("MCQ", "Chin", ["Chin", "Lip"], options),
         _line("MCQ", [], ["Chin"], options),
     ]  # fmt: skip
     path = tmp_path / "responses.jsonl"

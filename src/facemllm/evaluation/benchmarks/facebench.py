@@ -1,11 +1,11 @@
 """FaceBench: questions in JSON lines, with the model's answers in ``answer_info.response``.
 
-Its own rule has three defects that this reproduces: an answer that holds the letters "error" (such as
-"terror") is left out of the count; for open questions only the *first letter* of an answer and of its key are
-compared where they are texts, so that "Black" equals "Brown", and "Auburn" is nothing at all, because "a"
-is dropped as an article; and an answer that is not word for word an option goes to a paid judge, GPT-4o, which no
-one can repeat. Here a judge may be passed; without one such answers are counted apart, and the official score
-is given for the two ends: all of them wrong, and all of them right.
+Its own rule has three defects that this reproduces. An answer that holds the letters "error" (such as
+"terror") is left out of the count. Of open questions only the *first letter* of an answer and of its key are
+compared where they are texts, so that "Black" equals "Brown", and "Auburn" is nothing, because "a" is dropped
+as an article. An answer that is not word for word an option goes to a paid judge, GPT-4o, which nobody can
+repeat: here a judge may be passed; without one such answers are counted apart, and the official score is
+given for the two ends, all of them wrong and all of them right.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """FaceXBench: multiple choice in JSON files, with the model's answers in ``prediction``.
 
 The official rule is described here by what it does, and tests hold it to that. Its defects: the article of
-"A woman who looks sad" is taken for option A; "Not neutral, sad" gives whichever option is listed first; an option
-within a word counts ("unhappy" holds "happy", "female" holds "male"); a refusal is a wrong answer; and some
-questions have keys that no answer can meet.
+"A woman who looks sad" is taken for option A; "Not neutral, sad" gives whichever option is listed first; an
+option within a word counts ("unhappy" holds "happy", "female" holds "male"); a refusal is a wrong answer; and
+some questions have keys that no answer can meet.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def official_option(text: str, options: Sequence[Any]) -> str | None:
     """Return the letter that FaceXBench's own rule reads from an answer, or None.
 
     The rule: the first letter that stands as a word of its own and is that of an option, in capitals,
-    wherever it stands; failing that, the first option in their order whose text is anywhere within the answer.
+    wherever it stands; failing that, the first option in their order whose text is anywhere in the answer.
 
     Example:
         >>> official_option("A woman who looks sad", ["happy", "sad"])
@@ -77,8 +77,8 @@ def score_facexbench(files: str | Path | Iterable[Mapping[str, Any]]) -> dict[st
 
     Returns:
         ``official`` (per cent right, overall and by category, sub-category and number of images),
-        ``corrected`` (the same by this library's parser, without questions whose key is impossible, with the shares of
-        answers, refusals and the rest) and ``differences``: every question on which the two part.
+        ``corrected`` (the same by this library's parser, without questions whose key is impossible, with the
+        shares of answers, refusals and the rest) and ``differences``: the questions on which the two part.
 
     Raises:
         DatasetError: If there are no questions.
