@@ -1,7 +1,7 @@
 """A prompt and a parser are part of a score: neither may change unnoticed.
 
-After a change that is meant: FACEMLLM_SNAPSHOT=write pytest tests/evaluation/test_snapshots.py. Where the parser
-reads an answer differently, raise PARSER_VERSION; where a protocol's wording changes, raise its version.
+After a change that is meant: FACEMLLM_SNAPSHOT=write pytest tests/evaluation/test_snapshots.py. Where the
+parser reads an answer differently, raise PARSER_VERSION; where a protocol's wording changes, raise its version.
 """
 
 import hashlib
@@ -69,7 +69,6 @@ def test_a_changed_prompt_is_noticed(monkeypatch):
 
 def test_a_changed_reading_is_noticed(monkeypatch):
     before = readings()
-    monkeypatch.setattr(
-        f"{__name__}.parse", lambda task, text, options: parse(task, text.lower() + "!", options)
-    )
+    real = parse
+    monkeypatch.setitem(globals(), "parse", lambda task, text, options: real(task, text + " Happy.", options))
     assert readings() != before
