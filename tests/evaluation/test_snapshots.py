@@ -1,7 +1,7 @@
 """A prompt and a parser are part of a score: neither may change unnoticed.
 
 After a change that is meant: FACEMLLM_SNAPSHOT=write pytest tests/evaluation/test_snapshots.py. Where the
-parser reads an answer differently, raise PARSER_VERSION; where a protocol's wording changes, raise its version.
+parser reads an answer differently, raise PARSER_VERSION; where a protocol's wording changes, its version.
 """
 
 import hashlib

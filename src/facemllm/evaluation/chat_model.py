@@ -33,7 +33,7 @@ class ChatModel:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForImageTextToText.from_pretrained(name, **options)
+        model: Any = AutoModelForImageTextToText.from_pretrained(name, **options)
         return cls(model.to(device), AutoProcessor.from_pretrained(name))
 
     def fingerprint(self) -> str:

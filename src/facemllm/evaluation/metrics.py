@@ -124,10 +124,10 @@ def pose_metrics(
             np.abs(np.subtract(said, right, dtype=float)), [clusters[i] for i in stated]
         )
     whole = [i for i, answer in enumerate(predicted) if truth[i].keys() <= answer.keys()]
-    right, said = (
-        [{axis: poses[i][axis] for axis in truth[i]} for i in whole] for poses in (truth, predicted)
+    labels, answers = (
+        [{axis: one[i][axis] for axis in truth[i]} for i in whole] for one in (truth, predicted)
     )
-    angles = geodesic_degrees(right, said)
+    angles = geodesic_degrees(labels, answers)
     result |= {"n_geodesic": len(whole), "geodesic": _round(angles.mean()) if whole else None}
     bounds["geodesic"] = mean_interval(angles, [clusters[i] for i in whole])
     known = [result[f"mae_{axis}"] for axis in axes if result[f"mae_{axis}"] is not None]

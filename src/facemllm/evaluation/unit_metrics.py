@@ -76,7 +76,7 @@ def unit_metrics(
     }
 
 
-def _folds(subjects: Sequence[Any], folds: int | Mapping[Any, int]) -> list[Array]:
+def _folds(subjects: Sequence[Any], folds: int | Mapping[Any, int]) -> list[Any]:
     """Return the rows of each fold."""
     if isinstance(folds, int):
         people = sorted({str(subject) for subject in subjects})

@@ -159,11 +159,11 @@ def _corrected(record: Mapping[str, Any], sums: dict[str, float]) -> bool | None
         sums["right"] += hit
         return hit
     if kind == _MANY:
-        keys = {key} if isinstance(key, str) else set(key)
+        meant = {key} if isinstance(key, str) else set(key)
         chosen = {option for option in options if _said(option, text)}
         sums["answered" if chosen else "unparsed"] += 1
-        sums["right"] += chosen == keys
-        return chosen == keys if chosen else None
+        sums["right"] += chosen == meant
+        return chosen == meant if chosen else None
     read = parse("choice", text, options)
     sums[COUNTS[read.outcome]] += 1
     hit = read.outcome == "answer" and read.label == key
@@ -197,7 +197,7 @@ def _response(record: Mapping[str, Any]) -> Any:
 
 def _normal(text: str) -> list[str]:
     """Return the words of a text without signs and articles, numbers as digits."""
-    plain = text.lower().translate(str.maketrans(dict.fromkeys(_SIGNS, " ")))
+    plain = text.lower().translate(str.maketrans(_SIGNS, " " * len(_SIGNS)))
     return [_NUMBERS.get(word, word) for word in plain.split() if word not in _ARTICLES]
 
 
