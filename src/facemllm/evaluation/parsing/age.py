@@ -261,5 +261,7 @@ def _stands(text: Sequence[str], number: Number) -> bool:
         return True
     if before in words("age", "leads") and after in _CLAUSE_ENDS and number.value > 1:
         return True
+    if text[number.end : number.end + 2] == ["or", "so"]:
+        return True
     known = filler() | {".", ","}
     return all(word in known for index, word in enumerate(text) if not number.first <= index < number.end)

@@ -13,6 +13,7 @@ _CLAUSE_ENDS = frozenset((",", ":"))
 _PAUSES = frozenset((",", ":", ".", ";"))
 _SEEN = frozenset(("see", "find", "detect", "spot", "observe", "notice"))
 _ANY = frozenset(("any", "a", "an", "signs", "evidence"))
+_HIDING = frozenset(("hide", "conceal", "contain", "suppress"))
 _PICTURES = frozenset(
     ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
 )
@@ -173,16 +174,19 @@ def _denied_before(text: Sequence[str], index: int) -> bool:
 
 
 def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]:
-    """Leave out "can't see any glasses", which denies the glasses and refuses nothing."""
+    """Leave out "can't see any glasses" and "unable to hide her joy", which refuse nothing."""
     return [
         hit
         for hit in hits
         if not (
-            tuple(sentence[hit.first : hit.first + 2]) == ("can", "not")
-            and hit.first + 3 < len(sentence)
-            and sentence[hit.first + 2] in _SEEN
-            and sentence[hit.first + 3] in _ANY
-            and _PICTURES.isdisjoint(sentence[hit.first + 4 : hit.first + 6])
+            not _HIDING.isdisjoint(sentence[hit.end : hit.end + 2])
+            or (
+                tuple(sentence[hit.first : hit.first + 2]) == ("can", "not")
+                and hit.first + 3 < len(sentence)
+                and sentence[hit.first + 2] in _SEEN
+                and sentence[hit.first + 3] in _ANY
+                and _PICTURES.isdisjoint(sentence[hit.first + 4 : hit.first + 6])
+            )
         )
     ]
 

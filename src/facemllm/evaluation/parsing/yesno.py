@@ -25,9 +25,9 @@ def read_yes_no(reading: Reading) -> Parsed:
     ]
     if said and _lead().issuperset(text[: said[0][1]]):
         label, first, end = said[0]
-        follows = text[end : end + 1]
+        follows = next((word for word in text[end:] if word not in CLAUSE_BREAKS), "")
         # "Yes and no" says neither.
-        if tuple(follows) in (("and",), ("or",), ("/",)) and any(other != label for other, _, _ in said):
+        if follows in ("and", "or", "/") and any(other != label for other, _, _ in said):
             return Parsed("ambiguous", span=reading.span(first, end))
         return Parsed("answer", label, reading.span(first, end))
     statement = _read_statement(reading)
