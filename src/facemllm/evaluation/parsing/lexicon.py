@@ -65,8 +65,8 @@ class Lexicon(Generic[V]):
             return []
         hits: list[Hit[V]] = []
         tree, skip = self._tree, 0
-        for index, word in enumerate(words):
-            if word in tree and index >= skip:
+        for index in [i for i, word in enumerate(words) if word in tree]:
+            if index >= skip:
                 hit = self.at(words, index)
                 if hit is not None:
                     hits.append(hit)
