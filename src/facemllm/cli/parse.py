@@ -44,6 +44,8 @@ def _read(line: bytes, number: int) -> dict[str, Any]:
             do="correct the line",
         )
     options = item.get("options")
+    if isinstance(options, list):  # ages to choose among may be written as numbers
+        options = [str(o) if isinstance(o, (int, float)) and not isinstance(o, bool) else o for o in options]
     if options is not None and not (
         isinstance(options, list) and all(isinstance(option, str) for option in options)
     ):

@@ -24,9 +24,23 @@ def read_class(reading: Reading, task: str) -> Parsed:
             inside = {index for mention in absent for index in range(mention.first, mention.end)}
             found = [m for m in found if m.first not in inside or m.label == "neutral"] + absent
     parsed = resolve(reading, found, broader_dropped(task))
+    if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
+        return Parsed("answer", best.label, reading.span(best.first, best.end))
     if parsed.outcome == "unparsed" and not found:
         return _bare(reading, task) or parsed
     return parsed
+
+
+def _likeliest(text: Sequence[str], found: Sequence[Mention]) -> Mention | None:
+    """Return the label with the greatest score where all have one: "happy: 0.1, sad: 0.8", "sad (80 %)"."""
+    scores = []
+    for mention in found:
+        follows = [word for word in text[mention.end : mention.end + 3] if word not in (":", "(", "-")][:1]
+        if not follows or not follows[0][0].isdecimal() or follows[0].endswith("s"):
+            return None
+        scores.append(float(follows[0]))
+    ranked = sorted(scores, reverse=True)
+    return found[scores.index(ranked[0])] if len(ranked) > 1 and ranked[0] > ranked[1] else None
 
 
 def _bare(reading: Reading, task: str) -> Parsed | None:

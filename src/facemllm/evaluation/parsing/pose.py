@@ -33,6 +33,7 @@ class _Part:
     degrees: float | None = None
     amount: str = "plain"
     moved: bool = False
+    named: bool = False
     tokens: list[int] = field(default_factory=list)
 
 
@@ -78,6 +79,8 @@ def _value(part: _Part, nominal: bool) -> float | None:
     if not nominal:
         if part.degrees is None or (part.axis is None and part.direction is None):
             return None
+        if part.degrees and not (part.named or part.direction):
+            return None  # "turned 45 degrees" does not say which way
         return part.sign * part.degrees
     if part.degrees is not None or part.direction is None or not part.moved:
         return None
@@ -108,9 +111,9 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
     for index, word in enumerate(text):
         if index < skip:
             continue
-        part, number = parts[-1], starts.get(index)
+        part, number = parts[-1], None if index in named else starts.get(index)
         if word in _ENDS:
-            parts.append(_Part())
+            parts.append(_Part(moved=part.moved and word in ("and", ",")))
         elif number is not None or index in named:
             if part.degrees is not None:
                 part = _new(parts)
@@ -125,6 +128,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             if part.axis not in (None, axis) and (part.degrees is not None or part.direction):
                 part = _new(parts)
             part.axis = axis
+            part.named |= word in words("pose", "names")
             part.tokens.append(index)
             if part.degrees is None and _negated(text, index, parts):
                 part.degrees = 0.0
@@ -133,6 +137,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             part.tokens.append(index)
         elif word in _amounts():
             part.amount = _amounts()[word]
+            part.moved = True
         if word in words("pose", "moves"):
             parts[-1].moved = True
     return parts
@@ -180,6 +185,7 @@ def _joined(parts: list[_Part]) -> list[_Part]:
             last.direction = last.direction or part.direction
             last.sign *= part.sign
             last.moved |= part.moved
+            last.named |= part.named
             last.tokens += part.tokens
         elif part.axis or part.direction or part.degrees is not None:
             joined.append(part)
