@@ -26,7 +26,9 @@ _INTRODUCED = frozenset(
         "category",
     ]
 )
-_WEAKLY = frozenset(("is", "(", ":", "[", "be", "with", "say", "s", "for", "thought", "considered", "not", "toward"))
+_WEAKLY = frozenset(
+    ("is", "(", ":", "[", "be", "with", "say", "s", "for", "thought", "considered", "not", "toward")
+)
 _UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ",", "!", ";"))
 _LISTING = frozenset(("and", "or", "either", "both", "/", "not"))
 _SET_OFF = frozenset((")", ".", ":", "]"))
