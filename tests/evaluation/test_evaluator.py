@@ -254,12 +254,15 @@ class Chooser(Oracle):
     """Says what it knows, and believes it with a probability of 0.75."""
 
     def choose(self, image, question, options):
-        rows = []
-        for one in image:
-            right = self._answer(self._sample(one), question)
-            rest = 0.25 / (len(options) - 1)
-            rows.append({option: 0.75 if option == right else rest for option in options})
-        return rows
+        return [
+            [self._chosen(one, text, own) for text, own in zip(question, options, strict=True)]
+            for one in image
+        ]
+
+    def _chosen(self, one, question, options):
+        right = self._answer(self._sample(one), question)
+        rest = 0.25 / (len(options) - 1)
+        return {option: 0.75 if option == right else rest for option in options}
 
 
 def test_likelihoods_are_scored_and_kept(samples, tmp_path):

@@ -17,8 +17,8 @@ class Askable(Protocol):
     ``ask`` takes a list of pictures and a list of questions and gives a list of answers for each picture:
     texts, or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has
     ``on_no_face`` or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result
-    a picture. ``choose(pictures, question, options)``, if there, gives option to probability for each
-    picture. A ``fingerprint`` lets runs be resumed.
+    a picture. ``choose(pictures, questions, options)``, if there, gives for each picture a list with the
+    probabilities of each question's options, by option. A ``fingerprint`` lets runs be resumed.
     """
 
     def ask(self, image: Any, questions: Any) -> Any:
@@ -101,11 +101,7 @@ class Interviewer:
             images = list(pictures.values())
             answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
             predict = getattr(self.model, "predict", None)
-            chosen = {
-                question: self._call(self.model.choose, images, question, list(self.shown[question]))  # type: ignore[attr-defined]
-                for question in questions
-                if question in self.shown
-            }
+            chosen = self._chosen(images, [question for question in questions if question in self.shown])
             heads = {name: self._call(predict, images, head=name) for name in self.heads}
         except ImageError as error:
             if len(pictures) == 1:
@@ -118,11 +114,19 @@ class Interviewer:
         for index, sample in enumerate(pictures):
             texts = dict(zip(questions, (_text(answer) for answer in answers[index]), strict=True))
             results = {name: result[index] for name, result in heads.items()}
-            options = {question: _rounded(rows[index]) for question, rows in chosen.items()}
+            options = {question: _rounded(one) for question, one in chosen[index].items()}
             yield (
                 sample,
                 Said(answers=texts, chosen=options, heads=results, face=_face(answers[index]), error=None),
             )
+
+    def _chosen(self, images: list[Any], questions: list[str]) -> list[dict[str, Any]]:
+        """Return, for each picture, the probabilities of the options of each question."""
+        if not questions:
+            return [{} for _ in images]
+        choose = self.model.choose  # type: ignore[attr-defined]
+        rows = self._call(choose, images, questions, [list(self.shown[question]) for question in questions])
+        return [dict(zip(questions, row, strict=True)) for row in rows]
 
     def _call(self, method: Any, *args: Any, **options: Any) -> Any:
         parameters = inspect.signature(method).parameters

@@ -31,7 +31,7 @@ def check_chooses(model: Askable) -> None:
         raise ConfigError(
             "model gives no likelihoods",
             given=f"an object of type {type(model).__name__} without a method choose",
-            expected="choose(picture, question, options), which returns option to probability",
+            expected="choose(pictures, questions, options), which gives probabilities by option",
             do="leave out likelihoods, or add the method",
         )
 
