@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from facemllm.cli import annotate, ask, demo, describe, evaluate, info, parse, questions, train
+from facemllm.cli import annotate, ask, compare, demo, describe, evaluate, info, parse, questions, train
 from facemllm.core.errors import FaceMLLMError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
 app.command("parse")(parse.parse)
 app.command("annotate")(annotate.annotate)
