@@ -73,6 +73,30 @@ def apply_lora(model: Any, lora: LoraOptions | Mapping[str, Any]) -> tuple[Any, 
     return wrapped, report
 
 
+def name_tied_weights(language_model: Any) -> None:
+    """Tell transformers where tied weights are inside peft's wrapper.
+
+    The wrapper answers for the model within by the inner names, which do not exist under the wrapper's own.
+    """
+    if hasattr(language_model, "peft_config"):
+        inner = language_model.get_base_model()
+        tied = getattr(inner, "all_tied_weights_keys", None) or {}
+        prefix = next(name for name, module in language_model.named_modules() if module is inner)
+        language_model.all_tied_weights_keys = {f"{prefix}.{k}": f"{prefix}.{v}" for k, v in tied.items()}
+
+
+def lora_settings(peft_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that make adapters such as those of a peft model, as :class:`LoraOptions` takes them."""
+    adapter = next(iter(peft_config.values()))
+    targets = adapter.target_modules
+    return {
+        "r": adapter.r,
+        "alpha": adapter.lora_alpha,
+        "dropout": adapter.lora_dropout,
+        "target_modules": sorted(targets) if not isinstance(targets, str) else targets,
+    }
+
+
 def _match(model: Any, patterns: tuple[str, ...] | None) -> dict[str, list[str]]:
     """Names of modules by the pattern that matched; without patterns, all linear ones by their last name."""
     linear = _adaptable(model)

@@ -17,6 +17,7 @@ from facemllm.encoders import create_encoder
 from facemllm.heads import create_head
 from facemllm.language import LanguageModel, apply_lora, load_language_model
 from facemllm.language.kernels import marker, use_our_attention
+from facemllm.language.lora import lora_settings, name_tied_weights
 from facemllm.model.asking import AskingMixin
 from facemllm.model.config import FaceMLLMConfig
 from facemllm.model.passes import TrainingPass
@@ -89,7 +90,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             language_model = AutoModelForCausalLM.from_config(config.text_config)
             if config.lora:
                 language_model, _ = apply_lora(language_model, config.lora)
-        _name_tied_weights(language_model)
+        name_tied_weights(language_model)
         self.language_model = language_model
         width = language_model.get_input_embeddings().embedding_dim
         if connector is None:
@@ -156,7 +157,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             "attn_implementation": llm.model.config._attn_implementation,
             "encoder": dict(vision.spec),
             "connector": spec,
-            "lora": _lora_options(peft_config) if peft_config else None,
+            "lora": lora_settings(peft_config) if peft_config else None,
             "image_token_id": tokenizer.convert_tokens_to_ids("<image>"),
             "image_tokens": image_tokens,
             "crop": crop,
@@ -380,28 +381,5 @@ def _merge(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
     return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.dtype))
 
 
-def _name_tied_weights(language_model: Any) -> None:
-    """Tell transformers where tied weights are inside peft's wrapper.
-
-    The wrapper answers for the model within by the inner names, which do not exist under the wrapper's own.
-    """
-    if hasattr(language_model, "peft_config"):
-        inner = language_model.get_base_model()
-        tied = getattr(inner, "all_tied_weights_keys", None) or {}
-        prefix = next(name for name, module in language_model.named_modules() if module is inner)
-        language_model.all_tied_weights_keys = {f"{prefix}.{k}": f"{prefix}.{v}" for k, v in tied.items()}
-
-
 def _without(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in spec.items() if k != key}
-
-
-def _lora_options(peft_config: Mapping[str, Any]) -> dict[str, Any]:
-    adapter = next(iter(peft_config.values()))
-    targets = adapter.target_modules
-    return {
-        "r": adapter.r,
-        "alpha": adapter.lora_alpha,
-        "dropout": adapter.lora_dropout,
-        "target_modules": sorted(targets) if not isinstance(targets, str) else targets,
-    }
