@@ -86,7 +86,7 @@ def name_tied_weights(language_model: Any) -> None:
 
 
 def lora_settings(peft_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that make adapters such as those of a peft model, as :class:`LoraOptions` takes them."""
+    """Return the options of :class:`LoraOptions` that make adapters such as those of a peft model."""
     adapter = next(iter(peft_config.values()))
     targets = adapter.target_modules
     return {
