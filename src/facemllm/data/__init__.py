@@ -3,13 +3,15 @@
 from facemllm.data.answers import UNKNOWN, parse, render
 from facemllm.data.captions import write_caption
 from facemllm.data.mixture import Mixture
-from facemllm.data.readers import READERS, read_dataset
-from facemllm.data.schema import QA, Dataset, FaceSample, SkipReport
+from facemllm.data.pairs import PairDataset, read_pairs
+from facemllm.data.readers import READERS, SampleStream, read_dataset, stream_dataset
+from facemllm.data.schema import QA, Dataset, FacePair, FaceSample, Landmarks, SkipReport
 from facemllm.data.unknown import write_unknown
 from facemllm.data.writers import DEFAULT_TASKS, FORMS, TASKS, canonical_question, write_questions
 
 __all__ = [
-    "DEFAULT_TASKS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN", "Dataset", "FaceSample", "Mixture",
-    "SkipReport", "canonical_question", "parse", "read_dataset", "render", "write_caption", "write_questions",
+    "DEFAULT_TASKS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN", "Dataset", "FacePair", "FaceSample",
+    "Landmarks", "Mixture", "PairDataset", "SampleStream", "SkipReport", "canonical_question", "parse",
+    "read_dataset", "read_pairs", "render", "stream_dataset", "write_caption", "write_questions",
     "write_unknown",
 ]  # fmt: skip

@@ -125,7 +125,9 @@ class Reader(ABC):
         try:
             return FaceSample(id=name, image=image, dataset=self.name, **fields)
         except ValidationError as error:
-            raise Unusable(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+            # Without what was given, so that records with one fault are counted as one reason.
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ").partition(", got ")[0]
+            raise Unusable(reason) from None
 
     def _locate(self, root: Path) -> Path:
         candidates = [root]

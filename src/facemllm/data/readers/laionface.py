@@ -125,6 +125,9 @@ class LAIONFace(Reader):
                         meta = _json(file.read() if file else b"")
                 if key:
                     yield from self._shard_record(path, key, names, meta)
+                # A whole archive goes on with empty blocks after its last member.
+                if path.stat().st_size - archive.offset < tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError
         except tarfile.TarError:
             self.skip(path.name, "", "shard is cut off or broken; what follows in it is lost")
 

@@ -117,6 +117,8 @@ def json_list(path: Path) -> Iterator[Any]:
         while not done:
             piece = file.read(_CHUNK)
             text = (text + piece).lstrip()
+            if not text and piece:
+                continue
             if not begun:
                 if not text.startswith("["):
                     raise ValueError("does not begin with [")

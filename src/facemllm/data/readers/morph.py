@@ -33,8 +33,10 @@ class MORPH(Reader):
 
     name = "morph"
     licence = "paid licence of the University of North Carolina Wilmington"
-    layout = "morph_2008_nonCommercial.csv (id_num,...,race,gender,...,age,...,photo) "
-        "and Album2/009055_1M54.JPG ..."
+    layout = (
+        "morph_2008_nonCommercial.csv (id_num,...,race,gender,...,age,...,photo) and "
+        "Album2/009055_1M54.JPG ..."
+    )
     splits = SPLITS
     folders = ("morph", "morph2", "morph_noncommercial")
     consent = "police booking photos released as public records; the people in them were not asked"
