@@ -38,7 +38,8 @@ def load_image(source: Any) -> Image.Image:
     16-bit greys are scaled; a JPEG over :data:`MAX_PIXELS` is decoded at reduced size.
 
     Args:
-        source: A path, a reference such as ``shard.tar#photo.jpg``, bytes of a file, an open binary file, a PIL image, an array [height, width] or
+        source: A path, a reference such as ``shard.tar#photo.jpg``, bytes of a file,
+            an open binary file, a PIL image, an array [height, width] or
             [height, width, 1|3|4] (uint8, uint16, bool, or float in [0, 1]), or a tensor
             [1|3|4, height, width] with the same kinds of values.
 
