@@ -2,7 +2,8 @@
 
 Pictures are links to one small photo, so that labels and file names are measured rather than the disk. The
 slowest reader then reads ``--records`` records, at a tenth of them and at all, in processes of their own:
-the difference of their peaks is what memory grows by. torchvision's CelebA and LFW loaders read the same files.
+the difference of their peaks is what memory grows by. torchvision's CelebA and LFW loaders read the same
+files.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from facemllm.data.readers.disfa import FOLDS
 from facemllm.data.vocabularies import BP4D_UNITS, CELEBA_ATTRIBUTES, DISFA_UNITS, EXPRESSIONS
 
 Maker = Callable[[Path, Path, int], None]
@@ -37,7 +39,9 @@ def celeba(root: Path, photo: Path, count: int) -> None:
     for name in names:
         link(photo, root / "img_align_celeba" / name)
     head = [str(count), " ".join(CELEBA_ATTRIBUTES.codes)]
-    (root / "list_attr_celeba.txt").write_text("\n".join([*head, *(f"{name} {values}" for name in names)]) + "\n")
+    (root / "list_attr_celeba.txt").write_text(
+        "\n".join([*head, *(f"{name} {values}" for name in names)]) + "\n"
+    )
     (root / "list_eval_partition.txt").write_text("".join(f"{name} 0\n" for name in names))
     (root / "identity_CelebA.txt").write_text("".join(f"{name} {n % 99}\n" for n, name in enumerate(names)))
     boxes = "".join(f"{name} 1 2 3 4\n" for name in names)
@@ -126,8 +130,7 @@ def biwi(root: Path, photo: Path, count: int) -> None:
 
 def disfa(root: Path, photo: Path, count: int) -> None:
     """DISFA's twelve files a person, films of 4,845 frames."""
-    people = ("SN001", "SN002", "SN003", "SN004", "SN005", "SN006", "SN007", "SN008", "SN009", "SN010", "SN011",
-              "SN012", "SN013", "SN016", "SN017", "SN018", "SN021", "SN023", "SN024", "SN025", "SN026")  # fmt: skip
+    people = list(FOLDS)
     frames = min(4845, count)
     for person in people[: math.ceil(count / frames)]:
         folder = root / "ActionUnit_Labels" / person
@@ -173,8 +176,9 @@ def laionface(root: Path, photo: Path, count: int) -> None:
 
 
 MAKERS: dict[str, Maker] = {
-    "affectnet": affectnet, "biwi": biwi, "bp4d": bp4d, "celeba": celeba, "disfa": disfa, "fairface": fairface,
-    "fer2013": fer2013, "300wlp": lp300w, "laionface": laionface, "lfw": lfw, "utkface": utkface,
+    "affectnet": affectnet, "biwi": biwi, "bp4d": bp4d, "celeba": celeba, "disfa": disfa,
+    "fairface": fairface, "fer2013": fer2013, "300wlp": lp300w, "laionface": laionface, "lfw": lfw,
+    "utkface": utkface,
 }  # fmt: skip
 
 # The high-water mark of this process alone; getrusage would carry over that of its parent.
@@ -192,7 +196,8 @@ start, count = time.perf_counter(), 0
 for sample in stream_dataset(name, root, strict=True):
     count += 1
 seconds = time.perf_counter() - start
-print(json.dumps({"records": count, "seconds": round(seconds, 3), "records_per_second": round(count / seconds),
+print(json.dumps({"records": count, "seconds": round(seconds, 3), "records_per_second": round(count /
+seconds),
                   "peak_mib": peak()}))
 """
 
@@ -213,12 +218,14 @@ for index in range(len(data)):
     image, target = data[index]
     if int(decode): image.convert("RGB").load()
 seconds = time.perf_counter() - start
-print(json.dumps({"records": len(data), "seconds": round(seconds, 3), "records_per_second": round(len(data) / seconds),
+print(json.dumps({"records": len(data), "seconds": round(seconds, 3), "records_per_second": round(len(data) /
+seconds),
                   "peak_mib": peak()}))
 """
 
 DECODED = MEASURE.replace("    count += 1", "    count += 1\n    load_image(sample.image)").replace(
-    "from facemllm.data import", "from facemllm.processing.reading import load_image\nfrom facemllm.data import"
+    "from facemllm.data import",
+    "from facemllm.processing.reading import load_image\nfrom facemllm.data import",
 )
 
 
@@ -236,7 +243,7 @@ def versus_torchvision(name: str, root: Path) -> dict[str, Any]:
     if name == "lfw":  # where torchvision looks for it
         above = root.parent / "tv"
         (above / "lfw-py").mkdir(parents=True)
-        os.symlink(root, above / "lfw-py/lfw")
+        (above / "lfw-py/lfw").symlink_to(root)
         names = (root / "lfw-names.txt").read_text()
         (above / "lfw-py/lfw-names.txt").write_text(names)
         (above / "lfw-py/people.txt").write_text(f"1\n{names.count(chr(10))}\n{names}")

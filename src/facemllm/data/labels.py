@@ -127,7 +127,7 @@ def _text(value: Any) -> str:
 
 
 def _conversation(value: Any) -> tuple[tuple[str, str], ...]:
-    turns = tuple((_text(question), _text(answer)) for question, answer in value)
+    turns = tuple((str(question).strip(), _text(answer)) for question, answer in value)
     if not turns:
         raise ValueError("a conversation must have at least one turn")
     return turns

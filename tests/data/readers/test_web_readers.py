@@ -85,7 +85,7 @@ def test_code_in_a_pth_file_is_never_run(layout, tmp_path, monkeypatch):
 def test_a_shard_that_is_cut_off_is_reported(layout):
     root = layout("laionface, shards")
     shard = root / "00000.tar"
-    shard.write_bytes(shard.read_bytes()[:3500])
+    shard.write_bytes(shard.read_bytes()[:6500])  # within the header of the third picture
     dataset = read_dataset("laionface", root)
     assert len(dataset) == 1
     assert "shard is cut off" in str(dataset.skipped)

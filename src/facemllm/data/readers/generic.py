@@ -176,20 +176,17 @@ def _labels(row: Row, canonical: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         labels["pose"] = angles
     untold = []
     for column, value in row.items():
-        task = (
-            "action_units"
-            if _UNIT.fullmatch(column)
-            else "attributes"
-            if column.startswith("attributes/")
-            else ""
-        )
-        name = column.removeprefix("attributes/")
-        if task and not value:
+        task, _, name = column.rpartition("/")
+        if _UNIT.fullmatch(column):
+            task = "action_units"
+        if task not in ("action_units", "attributes", "parts"):
+            continue
+        if not value:
             untold.append(f"{task}/{name}")
-        elif task:
-            if value.lower() not in (*_TRUE, *_FALSE):
-                raise Unusable(f"{column} is neither yes nor no")
+        elif value.lower() in (*_TRUE, *_FALSE):
             labels.setdefault(task, {})[name] = value.lower() in _TRUE
+        else:
+            raise Unusable(f"{column} is neither yes nor no")
     return labels, tuple(untold)
 
 

@@ -23,6 +23,7 @@ from facemllm.core.errors import DatasetError
 from facemllm.data.readers.base import IMAGE_SUFFIXES, NOT_ASKED, READERS, Reader, Unusable
 from facemllm.data.readers.parquet import parquet_batches, parquet_rows
 from facemllm.data.schema import FaceSample, Landmarks
+from facemllm.data.shards import tar_groups
 
 TWENTY_MILLION = (0, 2, 5, 8, 13, 15, 17, 18, 21, 22, 24, 25, 28)
 """The parts that make up the publishers' selection of 20 million."""
@@ -108,42 +109,21 @@ class LAIONFace(Reader):
         return self.record(f"{part:05d}/{key}", url, split="train", groups=groups, **fields)
 
     def _read_shard(self, path: Path) -> Iterator[FaceSample]:
-        """Read a shard forward once; the files of one picture stand together under one key."""
         try:
-            with tarfile.open(path, "r|") as archive:
-                names: list[str] = []
-                key, meta = "", dict[str, Any]()
-                for member in archive:
-                    stem, _, suffix = member.name.rpartition(".")
-                    if stem != key:
-                        if key:
-                            yield from self._shard_record(path, key, names, meta)
-                        key, names, meta = stem, [], {}
-                    names.append(member.name)
-                    if suffix == "json":
-                        file = archive.extractfile(member)
-                        meta = _json(file.read() if file else b"")
-                if key:
-                    yield from self._shard_record(path, key, names, meta)
-                # A whole archive goes on with empty blocks after its last member.
-                if path.stat().st_size - archive.offset < tarfile.BLOCKSIZE:
-                    raise tarfile.ReadError
+            for key, members in tar_groups(path, keep=("json",)):
+                yield from self.attempt(f"{path.name}, {key}", key, self._read_pair, path, key, members)
         except tarfile.TarError:
             self.skip(path.name, "", "shard is cut off or broken; what follows in it is lost")
 
-    def _shard_record(
-        self, path: Path, key: str, names: list[str], meta: dict[str, Any]
-    ) -> Iterator[FaceSample]:
-        yield from self.attempt(f"{path.name}, {key}", key, self._read_pair, path, key, names, meta)
-
-    def _read_pair(self, path: Path, key: str, names: list[str], meta: dict[str, Any]) -> FaceSample:
-        picture = next((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), None)
-        if picture is None:
+    def _read_pair(self, path: Path, key: str, members: dict[str, bytes]) -> FaceSample:
+        suffix = next((name for name in members if f".{name.lower()}" in IMAGE_SUFFIXES), None)
+        if suffix is None:
             raise Unusable("no picture in the shard")
+        meta = _json(members.get("json", b""))
         if not meta:
             raise Unusable("no metadata beside the picture")
         fields = _fields(meta, meta.get("caption"), (meta.get("width"), meta.get("height")))
-        place = f"{path.name}#{picture}"
+        place = f"{path.name}#{key}.{suffix}"
         return self.record(f"{path.stem}/{key}", str(path.with_name(place)), split="train", **fields)
 
     def _ids(self) -> list[Any]:
