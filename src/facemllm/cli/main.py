@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from facemllm.cli import ask, demo, describe, evaluate, info, parse, questions, train
+from facemllm.cli import ask, demo, describe, evaluate, export, info, leaks, parse, questions, stats, train
 from facemllm.core.errors import FaceMLLMError
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("questions")(questions.questions)
 app.command("parse")(parse.parse)
+app.command("stats")(stats.stats)
+app.command("leaks")(leaks.leaks)
+app.command("export")(export.export)
 
 
 def main() -> None:

@@ -85,9 +85,8 @@ def _noun(labels: dict[str, object]) -> str:
         years = (int(age), int(age))
     elif isinstance(labels.get("age_bin"), str):
         years = age_range(str(labels["age_bin"]))
-    elif isinstance(labels.get("age_range"), tuple):
-        first, last = labels["age_range"]  # type: ignore[misc]
-        years = (int(first), int(last))
+    elif isinstance(span := labels.get("age_range"), tuple):
+        years = (int(span[0]), int(span[1]))
     else:
         return f"a {gender} person" if gender else "a person"
     low, high = years

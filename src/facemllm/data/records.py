@@ -191,7 +191,7 @@ def write_shards(
     writer, sources = ShardWriter(folder, per_shard), Sources()
     for number, sample in enumerate(samples):
         try:
-            data, suffix = _picture(sample.image)
+            data, suffix = picture_bytes(sample.image)
         except ImageError as error:
             _leave_out(report, sample.id, sample.image, error.what, strict)
             continue
@@ -311,7 +311,12 @@ def _is_records(path: Path) -> bool:
     return isinstance(values, dict) and {"id", "image", "labels", "version"} <= set(values)
 
 
-def _picture(image: str) -> tuple[bytes, str]:
+def picture_bytes(image: str) -> tuple[bytes, str]:
+    """Return the bytes of the picture that a sample refers to, as they are, and the suffix of their format.
+
+    Raises:
+        ImageError: If the picture is not there.
+    """
     if is_reference(image) and not Path(image).exists():
         suffix = Path(image.rpartition("#")[2]).suffix.lower().removeprefix(".")
         return read_reference(image), suffix or "png"
