@@ -17,10 +17,10 @@ from facemllm.data.verification import write_verification
 from facemllm.data.writers import DEFAULT_TASKS, TASKS, canonical_question, write_questions
 
 __all__ = [
-    "ALL_FORMS", "DEFAULT_TASKS", "EXPORT_FORMATS", "FORMATS", "FORMS", "QA", "READERS", "TASKS",
-    "UNKNOWN", "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest",
-    "Mixture", "PairDataset", "SampleStream", "SkipReport", "Statistics", "canonical_question",
-    "export_dataset", "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl",
-    "read_manifest", "read_pairs", "render", "stream_dataset", "write_caption", "write_jsonl",
-    "write_questions", "write_shards", "write_unknown", "write_verification",
+    "ALL_FORMS", "DEFAULT_TASKS", "EXPORT_FORMATS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN",
+    "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest", "Mixture",
+    "PairDataset", "SampleStream", "SkipReport", "Statistics", "canonical_question", "export_dataset",
+    "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl", "read_manifest", "read_pairs",
+    "render", "stream_dataset", "write_caption", "write_jsonl", "write_questions", "write_shards",
+    "write_unknown", "write_verification",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from facemllm.data.fingerprints import WINDOWS, Array, Prints, descriptors, over
 
 Kind = Literal["exact", "perceptual", "embedding"]
 
-THRESHOLD = 0.94
+THRESHOLD = 0.95
 """Correlation from which two pictures count as copies."""
 
 _NEAREST = 12  # windows looked at for each picture
