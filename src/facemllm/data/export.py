@@ -35,8 +35,8 @@ def export_dataset(
         questions: Writes the questions about a sample.
         out: Folder to write to.
         format: One of :data:`EXPORT_FORMATS`. ``llava``: NAME.json, a list of conversations.
-            ``llama-factory``: NAME.json in its sharegpt form, and ``dataset_info.json``. ``ms-swift``: NAME.jsonl of messages.
-            ``parquet``: NAME.parquet, through the library ``datasets``.
+            ``llama-factory``: NAME.json in its sharegpt form, and ``dataset_info.json``. ``ms-swift``:
+            NAME.jsonl of messages. ``parquet``: NAME.parquet, through the library ``datasets``.
         name: Of the files.
 
     Raises:
