@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,10 @@ Maker = Callable[[Path, Path, int], None]
 def link(photo: Path, path: Path) -> None:
     """Put a picture at ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.link(photo, path)
+    try:
+        os.link(photo, path)
+    except OSError:  # file systems allow so many links to a file and no more
+        shutil.copyfile(photo, path)
 
 
 def celeba(root: Path, photo: Path, count: int) -> None:
@@ -99,7 +103,7 @@ def affectnet(root: Path, photo: Path, count: int) -> None:
     for number in range(count):
         link(photo, root / "train_set/images" / f"{number}.jpg")
         for kind in arrays:
-            os.link(root / f"{kind}.npy", folder / f"{number}_{kind}.npy")
+            link(root / f"{kind}.npy", folder / f"{number}_{kind}.npy")
 
 
 def lp300w(root: Path, photo: Path, count: int) -> None:
@@ -114,7 +118,7 @@ def lp300w(root: Path, photo: Path, count: int) -> None:
     for number in range(count):
         image = root / "AFW" / f"AFW_{number}_1.jpg"
         link(photo, image)
-        os.link(root / "all.mat", image.with_suffix(".mat"))
+        link(root / "all.mat", image.with_suffix(".mat"))
 
 
 def biwi(root: Path, photo: Path, count: int) -> None:
@@ -125,7 +129,7 @@ def biwi(root: Path, photo: Path, count: int) -> None:
     for number in range(count):
         stem = f"{number % 4 + 1:02d}/frame_{number:05d}"
         link(photo, root / f"{stem}_rgb.png")
-        os.link(pose, root / f"{stem}_pose.txt")
+        link(pose, root / f"{stem}_pose.txt")
 
 
 def disfa(root: Path, photo: Path, count: int) -> None:

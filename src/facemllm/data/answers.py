@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from facemllm.core.errors import DatasetError
 from facemllm.data.vocabularies import ACTION_UNITS, AGE_BINS, ALL_EXPRESSIONS, ETHNICITIES, GENDERS
-from facemllm.processing.location import LocationCodec
+
+if TYPE_CHECKING:
+    from facemllm.processing.location import LocationCodec
 
 UNKNOWN = "I don't know."
 """What a model says to a question it has not learned to answer."""
@@ -24,7 +27,6 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _CLASSES = {"expression": ALL_EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "age_bin": AGE_BINS}
 _PLACES = re.compile(r"(?:<loc_\d{3}><loc_\d{3}>)+")
-_CODEC = LocationCodec()
 _POSE = re.compile(r"pan (\d+) degrees?( left| right)?, tilt (\d+) degrees?( up| down)?")
 
 
@@ -116,7 +118,7 @@ def render_places(points: Sequence[tuple[float, float]], size: tuple[int, int]) 
         >>> render_places([(10, 20), (50, 80)], (100, 200))
         '<loc_010><loc_010><loc_050><loc_040>'
     """
-    return _CODEC.encode_points(points, size)
+    return _codec().encode_points(points, size)
 
 
 def read_places(text: str) -> tuple[tuple[float, float], ...]:
@@ -126,7 +128,7 @@ def read_places(text: str) -> tuple[tuple[float, float], ...]:
         >>> read_places("<loc_010><loc_020>")
         ((0.105, 0.205),)
     """
-    return tuple(_CODEC.decode_points(text, (1, 1)))
+    return tuple(_codec().decode_points(text, (1, 1)))
 
 
 def parse(task: str, text: str, options: Sequence[str] | None = None, *, form: str | None = None) -> Any:
@@ -178,6 +180,13 @@ def parse(task: str, text: str, options: Sequence[str] | None = None, *, form: s
 def round_pose(pose: Mapping[str, float]) -> dict[str, float]:
     """Return a pose in the whole degrees that its rendering states."""
     return {axis: float(_whole(degrees)) for axis, degrees in pose.items()}
+
+
+@cache
+def _codec() -> LocationCodec:
+    from facemllm.processing.location import LocationCodec  # brings torch, which labels do not need
+
+    return LocationCodec()
 
 
 def _degrees(angle: float, positive: str, negative: str) -> str:

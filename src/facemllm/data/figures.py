@@ -99,7 +99,7 @@ def _words(sample: FaceSample) -> str:
         if task == "age":
             said.append(render_age(value))
         elif task == "pose":
-            said.append(render_pose(value["pan"], value["tilt"]).replace(" degrees", ""))
+            said += render_pose(value["pan"], value["tilt"]).replace(" degrees", "").split(", ")
         elif isinstance(value, str):
             said.append(value)
         elif isinstance(value, dict) and all(isinstance(holds, bool) for holds in value.values()):

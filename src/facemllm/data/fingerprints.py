@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from facemllm.core.errors import ImageError
-from facemllm.processing.reading import load_image
-from facemllm.processing.references import is_reference, read_reference
 
 Array = npt.NDArray[Any]
 
@@ -76,6 +74,9 @@ def fingerprint(
         embed: Turns a list of RGB pictures into vectors [n, D], for copies that pixels do not show.
         batch: Pictures given to ``embed`` at once.
     """
+    from facemllm.processing.reading import load_image
+    from facemllm.processing.references import is_reference, read_reference
+
     names, digests, thumbnails, vectors, waiting = [], [], [], [], []
     unreadable: dict[str, str] = {}
     for name, image in pictures:

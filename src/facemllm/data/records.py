@@ -25,7 +25,6 @@ from facemllm.data.readers.tables import text_lines
 from facemllm.data.schema import QA, SCHEMA_VERSION, FaceSample, SkipReport
 from facemllm.data.shards import ShardWriter, tar_groups
 from facemllm.data.vocabularies import LANDMARK_SCHEMES
-from facemllm.processing.references import is_reference, read_reference
 
 MANIFEST = "manifest.json"
 
@@ -317,6 +316,8 @@ def picture_bytes(image: str) -> tuple[bytes, str]:
     Raises:
         ImageError: If the picture is not there.
     """
+    from facemllm.processing.references import is_reference, read_reference
+
     if is_reference(image) and not Path(image).exists():
         suffix = Path(image.rpartition("#")[2]).suffix.lower().removeprefix(".")
         return read_reference(image), suffix or "png"

@@ -20,6 +20,8 @@ from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable, ima
 from facemllm.data.schema import FaceSample, Landmarks
 from facemllm.data.splits import SPLITS, split_by_hash
 
+_WANTED = ("Pose_Para", "pt2d", "pt3d_68", "pt2d_68")
+
 LARGEST = 99.0
 """The common protocol leaves out pictures with an angle beyond this, in degrees."""
 
@@ -125,7 +127,7 @@ def _load(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
     try:
-        return dict(loadmat(str(path)))
+        return dict(loadmat(str(path), variable_names=_WANTED))
     except FileNotFoundError:
         raise Unusable("no .mat file beside it") from None
     except Exception:  # noqa: BLE001 (broken files raise nearly anything)
