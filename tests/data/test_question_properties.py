@@ -292,3 +292,13 @@ def test_a_caption_of_unknown_origin_tells_gender_only_when_named():
         assert "woman" not in qa.answer
     [qa] = write_questions(sample, random.Random(0), ["description", "gender"])
     assert qa.answer == "A woman with bangs."
+
+
+def test_attributes_are_as_often_there_as_not():
+    few = {name: name in ("smiling", "bangs", "young") for name in _ATTRIBUTES}
+    sample = FaceSample(id="1", image="1", labels={"attributes": few}, dataset="celeba", licence="own")
+    found = write_questions(sample, random.Random(0), ["attributes"])
+    answers = [qa.answer in ("yes", "true") for qa in found]
+    assert (answers.count(True), answers.count(False)) == (3, 4)
+    none = sample.model_copy(update={"labels": {"attributes": dict.fromkeys(_ATTRIBUTES, False)}})
+    assert len(write_questions(none, random.Random(0), ["attributes"])) == 1

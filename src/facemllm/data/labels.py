@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,7 +114,7 @@ def _affect(value: Any) -> dict[str, float]:
 
 
 def _votes(value: Any) -> dict[str, int]:
-    if not all(count >= 0 == math.floor(count) - count for count in value.values()):
+    if not all(count >= 0 and count == int(count) for count in value.values()):
         raise ValueError("expression_votes must map labels to whole numbers")
     return {str(label): int(count) for label, count in value.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from facemllm.core.errors import DatasetError
 from facemllm.data import answers
@@ -133,8 +133,7 @@ def _write_task(
             )
             yield QA(question=open_question(task, split, rng), answer=text, task=task, label=text)
     elif task == "attributes":
-        askable = sorted(set(labels.get(task, ())) - SUBJECTIVE)
-        for name in rng.sample(askable, min(attributes, len(askable))):
+        for name in _even(labels.get(task, {}), attributes, rng):
             yield _ask_attribute(name, labels[task][name], split, rng)
     elif task == "age" and "age" in labels:
         yield from _ask_age(labels["age"], split, rng)
@@ -203,6 +202,19 @@ def _ask_pose(pose: dict[str, float], split: str, rng: random.Random) -> Iterato
         others = [name for name in ("left", "right", "straight ahead") if name != side]
         yield ask_choice("pose", question, side, others, split, rng)
     yield from _ask_rules("pose", None, {axis: (angle, angle) for axis, angle in pose.items()}, split, rng)
+
+
+def _even(attributes: Mapping[str, bool], most: int, rng: random.Random) -> list[str]:
+    """Draw attributes to ask about, as many that are there as are not, since most are not in most faces."""
+    askable = sorted(set(attributes) - SUBJECTIVE)
+    there = [name for name in askable if attributes[name]]
+    absent = [name for name in askable if not attributes[name]]
+    few = min(len(there), len(absent), most // 2)
+    # Where one side is short, one more of the other is asked, so that something is.
+    counts = [min(len(side), few + (few < most // 2)) for side in (there, absent)]
+    drawn = rng.sample(there, counts[0]) + rng.sample(absent, counts[1])
+    rng.shuffle(drawn)
+    return drawn
 
 
 def _ask_attribute(name: str, present: bool, split: str, rng: random.Random) -> QA:
