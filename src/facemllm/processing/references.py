@@ -40,6 +40,8 @@ def read_reference(text: str) -> bytes:
         readers = {".tar": _from_tar, ".csv": _from_csv, ".parquet": _from_parquet}
         try:
             found = readers[path.suffix.lower()](path, place)
+        except MissingExtraError:
+            raise
         except (ValueError, KeyError, IndexError, tarfile.TarError):
             found = None
         if found:
