@@ -251,11 +251,16 @@ def versus_torchvision(name: str, root: Path) -> dict[str, Any]:
         names = (root / "lfw-names.txt").read_text()
         (above / "lfw-py/lfw-names.txt").write_text(names)
         (above / "lfw-py/people.txt").write_text(f"1\n{names.count(chr(10))}\n{names}")
+    ways: dict[str, tuple[Any, ...]] = {
+        "facemllm": (MEASURE, name, root),
+        "facemllm_decoded": (DECODED, name, root),
+        "torchvision": (TORCHVISION, name, above, 0),
+        "torchvision_decoded": (TORCHVISION, name, above, 1),
+    }
+    # In turns, and the best of each, because other work on the machine only ever slows one down.
+    rounds = [{way: measure(*what) for way, what in ways.items()} for _ in range(3)]
     return {
-        "facemllm": measure(MEASURE, name, root),
-        "facemllm_decoded": measure(DECODED, name, root),
-        "torchvision": measure(TORCHVISION, name, above, 0),
-        "torchvision_decoded": measure(TORCHVISION, name, above, 1),
+        way: max((one[way] for one in rounds), key=lambda found: found["records_per_second"]) for way in ways
     }
 
 

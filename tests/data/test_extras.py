@@ -45,7 +45,7 @@ def test_parquet_needs_pyarrow(without, tmp_path):
 def test_mat_files_and_copies_need_scipy(without, photo, tmp_path):
     (tmp_path / "photo.mat").write_bytes(b"")
     without("scipy")
-    with pytest.raises(MissingExtraError, match="reading .mat files needs"):
+    with pytest.raises(MissingExtraError, match=r"reading \.mat files needs"):
         read_dataset("aflw2000", tmp_path)
     with pytest.raises(MissingExtraError, match="finding copies needs"):
         find_leaks(fingerprint([("a", str(photo))]))

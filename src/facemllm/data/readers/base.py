@@ -159,7 +159,7 @@ def is_picture(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def names_in(folder: Path, wanted: Callable[[str], bool], *, most: int = 50_000) -> Iterator[str]:
+def names_in(folder: Path, wanted: Callable[[str], bool], *, most: int = 10_000) -> Iterator[str]:
     """Yield the names in ``folder`` that are ``wanted``, in natural order, holding at most ``most`` of them.
 
     Of a larger folder, sorted runs are kept in a temporary file and merged, so memory does not grow with it.
