@@ -1,6 +1,7 @@
 """What holds for every reader, on its exact layout."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,18 @@ def test_every_code_is_of_a_named_vocabulary():
         for vocabulary in READERS.get(name).vocabularies:
             assert vocabulary.name
             assert vocabulary.version >= 1
+
+
+SHEETS = Path(__file__).parents[3] / "docs" / "datasets"
+
+
+@pytest.mark.skipif(not SHEETS.is_dir(), reason="docs are not beside the tests")
+@pytest.mark.parametrize("name", sorted(set(READERS.names()) - {"folder", "records"}))
+def test_every_dataset_has_a_datasheet(name):
+    page = (SHEETS / f"{name}.md").read_text()
+    assert READERS.get(name).licence in page
+    for title in ("How it was labelled", "What the labels are worth", "Intended use", "Traps"):
+        assert f"## {title}" in page
+    for vocabulary in READERS.get(name).vocabularies:
+        assert f"`{vocabulary.name}`, version {vocabulary.version}" in page
+    assert f"{name}.md" in (SHEETS / "index.md").read_text()
