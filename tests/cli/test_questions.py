@@ -47,6 +47,7 @@ def test_strict_stops_at_the_malformed_name(run, utkface, tmp_path):
     result = run("questions", "--dataset", "utkface", "--root", utkface, "--out", tmp_path / "q", "--strict")
     assert isinstance(result.exception, DatasetError)
     assert "61_3_20170109150557335" in result.exception.given
+    assert not (tmp_path / "q").exists()
 
 
 def test_held_out_phrasings(run, utkface, tmp_path):

@@ -65,7 +65,8 @@ def questions(
         stream = stream_dataset(dataset, root, split, strict)
         lines, skipped, things = _about_faces(stream, tasks, seed, phrasings), stream.skipped, "faces"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    part = path.with_name(f"{path.name}.part")  # a run that is stopped leaves no half file of the name
+    with part.open("w", encoding="utf-8") as file:
         for found in lines:
             about += 1
             for line in found:
@@ -80,6 +81,7 @@ def questions(
             expected="samples of this split",
             do="ask for another split, or check that root holds the whole dataset",
         )
+    part.replace(path)
     for name, count in sorted(counts.items()):
         typer.echo(f"{name:12} {count}")
     typer.echo(f"saved {path}: {counts.total()} questions about {about} {things}")
