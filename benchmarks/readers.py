@@ -302,10 +302,11 @@ def main() -> None:
             result["torchvision"][name] = versus_torchvision(name, folder / f"{name}-{options.sample}" / name)
             for way, found in result["torchvision"][name].items():
                 print(f"{name:10} {way:20} {found}", flush=True)
-    result["seconds"] = round(time.time() - started)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"saved {options.out}")
+        # Before the folder goes, which takes a while with so many files.
+        result["seconds"] = round(time.time() - started)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"saved {options.out}", flush=True)
 
 
 if __name__ == "__main__":
