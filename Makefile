@@ -29,6 +29,8 @@ docs: $(STAMP)
 
 bench: $(STAMP) ## speed and memory; prints ratios
 	$(BIN)/python -m benchmarks.ask_speed
+	$(BIN)/python -m benchmarks.many_questions --questions 40 --rounds 1
+	$(BIN)/python -m benchmarks.train_step --branches 8 --rounds 1
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.timing import in_turns
 from facemllm import AutoFaceMLLM
 from facemllm.core.errors import FaceMLLMError
 from facemllm.data import canonical_question
@@ -41,34 +41,6 @@ def questions(count: int) -> list[str]:
     named = [canonical_question(task) for task in ("expression", "age", "gender", "ethnicity", "pose")]
     named += [canonical_question("attributes", attribute) for attribute in ATTRIBUTES]
     return [named[index % len(named)] for index in range(count)]
-
-
-def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
-    """Time ways of doing the same in turns.
-
-    Returns:
-        Median seconds of each way, ratio of the first to the second with its smallest and largest over
-        rounds, and the peak memory of each in MiB.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    peak: dict[str, float] = {}
-    for way in ways.values():
-        way()  # the first call loads and allocates
-    for _ in range(rounds):
-        for name, way in ways.items():
-            _forget_peak()
-            began = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - began)
-            peak[name] = max(peak.get(name, 0.0), _peak())
-    one, other = seconds.values()
-    ratios = [a / b for a, b in zip(one, other, strict=True)]
-    return {
-        "seconds": {name: round(statistics.median(all_), 4) for name, all_ in seconds.items()},
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-        "peak_mib": {name: round(value) for name, value in peak.items()},
-    }
 
 
 def shares(model: Any, photo: str, question: str, rounds: int) -> dict[str, Any]:
@@ -151,24 +123,6 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _forget_peak() -> None:
-    """Let Linux count peak memory from now on."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # elsewhere, the peak is that of the whole process so far
-
-
-def _peak() -> float:
-    """Return the peak resident memory in MiB since it was forgotten, or of the whole process."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -184,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         model = AutoFaceMLLM.from_pretrained(args.model)
+        model.trunk_cache.max_bytes = 0  # every call reads its picture, as the first one about a picture does
         found = measure(model, args.photo, count=args.questions, pictures=args.pictures, rounds=args.rounds)
     except FaceMLLMError as error:
         print(error, file=sys.stderr)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.table
 
-It reads ``peers.json``, ``ask_speed.json`` and ``DATASET/report.json`` (from ``facemllm evaluate``) in
-``benchmarks/results``. What is missing there is left out of the table and named on the terminal.
+It reads ``peers.json``, ``ask_speed.json``, ``many_questions_*.json``, ``train_step_*.json`` and
+``DATASET/report.json`` (from ``facemllm evaluate``) in ``benchmarks/results``. What is missing there is left
+out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TARGETS = (ROOT / "README.md", ROOT / "src" / "facemllm" / "assets" / "facemllm-tiny" / "README.md")
+TARGETS = (
+    ROOT / "README.md",
+    ROOT / "src" / "facemllm" / "assets" / "facemllm-tiny" / "README.md",
+    ROOT / "docs" / "ops.md",
+)
 DATASETS = {
     "fer2013": "FER2013", "utkface": "UTKFace", "fairface": "FairFace", "pointing04": "Pointing'04",
     "celeba": "CelebA", "lfw": "LFW",
@@ -32,7 +37,7 @@ METRICS = {
     "mae_tilt": "tilt, degrees off",
     "accuracy": "% right",
 }
-BLOCK = re.compile(r"(<!-- numbers -->).*?(<!-- /numbers -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (numbers|engine) -->).*?(<!-- /\2 -->)", re.DOTALL)
 EMPTY = "*Nothing measured yet: see `benchmarks/README.md`.*"
 
 
@@ -126,6 +131,38 @@ def render(rows: list[Row], speed: Mapping[str, Any] | None) -> str:
     return "\n\n".join(parts) or EMPTY
 
 
+def engine(results: Path, missing: list[str]) -> str:
+    """Return how fast the engine is, against transformers' LLaVA with the same weights, as a table."""
+    lines = [["what", "facemllm", "transformers LLaVA", "times as fast", "peak memory"], ["---"] * 5]
+
+    def row(what: str, one: Mapping[str, Any]) -> None:
+        low, high = one["ratio_range"]
+        seconds, peak = one["seconds"], one["peak_mib"]
+        lines.append(
+            [
+                what,
+                f"{seconds['facemllm']:.2f} s",
+                f"{seconds['peer']:.2f} s",
+                f"**{one['ratio']:.1f}** ({low:.1f} to {high:.1f})",
+                f"{peak['facemllm']:,} / {peak['peer']:,} MiB",
+            ]
+        )
+
+    for name in ("40", "40_bfloat16", "8", "1"):
+        if found := _read(results / f"many_questions_{name}.json", missing):
+            kind = f"{found['questions']} question{'s' * (found['questions'] > 1)}, {found['dtype']}"
+            row(f"{kind}, one-token answers", found["one_token"])
+            if free := found.get("up_to_8_tokens"):
+                row(f"{kind}, answers of up to 8 tokens", free)
+    for name in ("40", "8", "1"):
+        if found := _read(results / f"train_step_{name}.json", missing):
+            pairs = f"{found['branches']} pair{'s' * (found['branches'] > 1)} about a picture"
+            row(f"training on {pairs}", found)
+    if len(lines) == 2:
+        return EMPTY
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _speed(speed: Mapping[str, Any]) -> str:
     photo, crop, pictures = speed["questions_photo"], speed["questions_crop"], speed["pictures_crop"]
     shares = ", ".join(
@@ -165,14 +202,14 @@ def _read(path: Path, missing: list[str]) -> Any:
         return None
 
 
-def rewrite(path: Path, block: str) -> str:
-    """Put the block between the markers of a file and return what happened, as a word for a person."""
+def rewrite(path: Path, blocks: Mapping[str, str]) -> str:
+    """Put each block between its markers in a file and return what happened, as a word for a person."""
     if not path.is_file():
         return "missing"
     old = path.read_text(encoding="utf-8")
-    new, found = BLOCK.subn(lambda marks: f"{marks[1]}\n{block}\n{marks[2]}", old)
+    new, found = BLOCK.subn(lambda marks: f"{marks[1]}\n{blocks[marks[2]]}\n{marks[3]}", old)
     if not found:
-        return "has no markers <!-- numbers --> ... <!-- /numbers -->"
+        return "has no markers such as <!-- numbers --> ... <!-- /numbers -->"
     path.write_text(new, encoding="utf-8")
     return "unchanged" if new == old else "rewritten"
 
@@ -186,9 +223,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     rows, speed, missing = collect(args.results)
-    block = render(rows, speed)
+    blocks = {"numbers": render(rows, speed), "engine": engine(args.results, missing)}
     for path in args.files:
-        print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {rewrite(path, block)}")
+        print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {rewrite(path, blocks)}")
     for name in missing:
         print(f"missing: {name}", file=sys.stderr)
 

@@ -35,10 +35,15 @@ def test_lines_in_lines_out(run):
     ("line", "message"),
     [("{", "line 1 is not an answer"), ('{"task": "age"}', "line 1 is not an answer"),
      ("[]", "line 1 is not an answer"),
-     ('{"task": "choice", "text": "A", "options": [1]}', "options in line 1 are not texts"),
+     ('{"task": "choice", "text": "A", "options": [true]}', "options in line 1 are not texts"),
      ('{"task": "mood", "text": "A"}', "cannot read answers of the task 'mood'")],
 )  # fmt: skip
 def test_bad_lines_are_refused(run, line, message):
     result = run(input=line + "\n")
     assert isinstance(result.exception, FaceMLLMError)
     assert message in str(result.exception)
+
+
+def test_options_may_be_numbers(run):
+    line = {"task": "choice", "options": [3, 8, 13, 18], "text": "B. 8"}
+    assert json.loads(run(input=json.dumps(line) + "\n").stdout) == {"outcome": "answer", "label": "8"}

@@ -248,3 +248,44 @@ def test_report_is_saved_for_machines_and_people(samples, tmp_path):
 
 def without_times(report):
     return {key: value for key, value in report.to_dict().items() if key != "timing"}
+
+
+class Chooser(Oracle):
+    """Says what it knows, and believes it with a probability of 0.75."""
+
+    def choose(self, image, question, options):
+        return [
+            [self._chosen(one, text, own) for text, own in zip(question, options, strict=True)]
+            for one in image
+        ]
+
+    def _chosen(self, one, question, options):
+        right = self._answer(self._sample(one), question)
+        rest = 0.25 / (len(options) - 1)
+        return {option: 0.75 if option == right else rest for option in options}
+
+
+def test_likelihoods_are_scored_and_kept(samples, tmp_path):
+    model = Chooser(samples)
+    options = {"tasks": ["expression", "attributes"], "likelihoods": True, "output_dir": tmp_path / "out"}
+    report = run(model, samples, **options)
+    found = report.tasks["expression"]["likelihood"]
+    assert found["accuracy"] == 1
+    assert found["calibration"]["ece"] == pytest.approx(0.25, abs=1e-5)
+    assert report.tasks["attributes"]["likelihood"]["n"] == 120
+    again = Chooser(samples)
+    again.choose = lambda *args: pytest.fail("asked again")
+    assert without_times(run(again, samples, **options)) == without_times(report)
+    with pytest.raises(ConfigError, match="model gives no likelihoods"):
+        run(Oracle(samples), samples, likelihoods=True)
+
+
+def test_who_is_refused_more_often_shows(samples):
+    def spoil(sample, question, text):
+        return "I can't tell." if sample.labels["gender"] == "female" else text
+
+    result = run(Oracle(samples, spoil), samples, tasks=["expression"]).tasks["expression"]
+    gap = result["answered_by_group"]["gender"]["gap"]
+    assert gap["worst"] == "female"
+    assert gap["significant"]
+    assert "answered_by_group" not in run(Oracle(samples), samples, tasks=["expression"]).tasks["expression"]

@@ -1,5 +1,9 @@
 import json
+import os
+import random
+import re
 import string
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,29 +16,72 @@ from facemllm.data import answers
 from facemllm.data.vocabularies import AGE_BINS, ETHNICITIES, EXPRESSIONS, GENDERS
 from facemllm.evaluation.parsing import OUTCOMES, TASKS, parse
 
-CASES = [
-    json.loads(line)
-    for line in (Path(facemllm.evaluation.__file__).parent / "data" / "answers.jsonl")
-    .read_text("utf-8")
-    .splitlines()
-]
+
+def _read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+CASES = _read(Path(facemllm.evaluation.__file__).parent / "data" / "answers.jsonl")
+HELD_OUT = _read(Path(__file__).with_name("heldout_answers.jsonl"))
 OPTIONS = ["happy", "sad", "20-29"]
+FUZZED = int(os.environ.get("FACEMLLM_FUZZ", "3000"))
 
 
-def _failures(cases: list[dict]) -> list[str]:
+def _failures(cases: list[dict], read=parse) -> list[str]:
     failures = []
     for case in cases:
-        got = parse(case["task"], case["text"], case["options"])
+        got = read(case["task"], case["text"], case["options"])
         if (got.outcome, got.label) != (case["outcome"], case["label"]):
             failures.append(f"{case} -> {got}")
     return failures
 
 
-def test_published_set_is_read_as_expected():
-    assert len(CASES) >= 120
+def naive(task: str, text: str, options: list[str] | None = None):
+    """The usual way to read answers: the first letter, else the first label that occurs in the text."""
+    from facemllm.evaluation.parsing import Parsed
+
+    labels = {
+        "expression": EXPRESSIONS,
+        "gender": GENDERS,
+        "ethnicity": ETHNICITIES,
+        "yesno": ("yes", "no"),
+        "choice": tuple(options or ()),
+    }.get(task, ())
+    letter = re.match(r"\W*([A-D])\b", text)
+    if options and letter and ord(letter[1]) - 65 < len(options):
+        return Parsed("answer", options[ord(letter[1]) - 65])
+    numbers = [float(n) for n in re.findall(r"\d+", text)]
+    if task == "age" and numbers:
+        return Parsed("answer", numbers[0])
+    if task == "au" and numbers:
+        return Parsed("answer", [int(n) for n in numbers])
+    if task == "pose" and len(numbers) > 1:
+        return Parsed("answer", {"pan": numbers[0], "tilt": numbers[1]})
+    found = next((label for label in labels if label.lower() in text.lower()), None)
+    return Parsed("answer", found) if found else Parsed("unparsed")
+
+
+# --- the published set, and answers that were written before the parser had seen them
+
+
+def test_published_set_is_large_and_varied():
+    assert len(CASES) >= 900
     assert {case["task"] for case in CASES} == set(TASKS)
     assert {case["outcome"] for case in CASES} == set(OUTCOMES)
-    assert _failures(CASES) == []
+    assert {"gpt-4o", "gemini", "llava", "small", "json", "cot"} <= {case["style"] for case in CASES}
+    assert len({(case["task"], str(case["options"]), case["text"]) for case in CASES}) == len(CASES)
+
+
+def test_published_set_is_read_as_expected():
+    failures = _failures(CASES)
+    assert len(failures) <= 0.01 * len(CASES), failures
+
+
+def test_held_out_answers_are_other_answers_and_are_read():
+    published = {(case["task"], str(case["options"]), case["text"]) for case in CASES}
+    assert not published & {(case["task"], str(case["options"]), case["text"]) for case in HELD_OUT}
+    failures = _failures(HELD_OUT)
+    assert len(failures) <= 0.01 * len(HELD_OUT), failures
 
 
 def test_published_set_can_fail():
@@ -42,20 +89,248 @@ def test_published_set_can_fail():
     assert len(_failures(swapped)) == len(swapped) > 5
 
 
-@pytest.mark.parametrize(
-    ("task", "labels"),
-    [
-        ("expression", EXPRESSIONS),
-        ("gender", GENDERS),
-        ("ethnicity", ETHNICITIES),
-        ("age_bin", AGE_BINS),
-        ("age", range(121)),
-    ],
+def test_a_naive_parser_fails_where_ours_does_not():
+    for cases in (CASES, HELD_OUT):
+        assert len(_failures(cases, naive)) > 0.35 * len(cases)
+        assert len(_failures(cases)) < 0.01 * len(cases)
+    traps = [("A woman who looks sad", "sad"), ("Not happy, sad.", "sad"), ("unhappy", "sad")]
+    for text, label in traps:
+        assert naive("choice", text, ["happy", "sad"]).label != label
+        assert parse("choice", text, ["happy", "sad"]).label == label
+
+
+# --- every label, in every frame
+
+FRAMES = (
+    "The person looks {}.",
+    "They seem {}.",
+    "**{}**",
+    "Answer: {}",
+    "I'd say {}.",
+    "- {}",
+    "Final answer: {}.",
+    "The answer is {}!",
+    "It looks like a {} face.",
+    "Although it's blurry, the person seems {}.",
+    '"{}"',
+    "I can't be sure, but they look {}.",
+    "The person in the image appears to be {}.",
+    "Not sure, but I think {}.",
+    "The face appears quite {} to me",
+    '{{"expression": "{}"}}',
+    "```\n{}\n```",
+    "<think>hm, sad or happy</think>{}",
 )
-def test_canonical_answers_are_read_back(task, labels):
-    for label in labels:
-        assert parse(task, answers.render(task, label)).label == label
-    assert parse(task, answers.UNKNOWN).outcome == "refusal"
+CONTRASTS = (
+    "Not {1}, but {0}.",
+    "{0}, not {1}.",
+    "{0} rather than {1}.",
+    "It's {0} instead of {1}.",
+    "{1}? No, {0}.",
+    "They don't look {1}; they look {0}.",
+    "I first thought {1}, but it's {0}.",
+    "neither {1} nor calm, just {0}",
+    "{1}. Actually, {0}.",
+    "The person is {0} and not {1}.",
+    "There is no sign of {1} here, so {0}.",
+)
+WORDS = {
+    "happy": ("happy", "joyful", "delighted"),
+    "sad": ("sad", "unhappy", "melancholic"),
+    "angry": ("angry", "furious"),
+    "fear": ("scared", "frightened"),
+    "disgust": ("disgusted",),
+    "surprise": ("surprised", "shocked"),
+    "neutral": ("neutral", "expressionless"),
+}
+
+
+@pytest.mark.parametrize("label", WORDS)
+def test_every_word_of_a_label_is_read_in_every_frame(label):
+    for word in WORDS[label]:
+        for frame in FRAMES:
+            assert parse("expression", frame.format(word)).label == label, frame.format(word)
+        for other, (rival, *_) in WORDS.items():
+            if other != label:
+                for frame in CONTRASTS:
+                    assert parse("expression", frame.format(word, rival)).label == label, (frame, word, rival)
+                assert parse("expression", f"either {word} or {rival}").outcome == "ambiguous"
+
+
+@given(
+    st.integers(1, 99),
+    st.sampled_from(
+        (
+            "{}",
+            "{} years old",
+            "She is {}.",
+            "about {}",
+            "I'd guess {}.",
+            "Age: {}",
+            "**{}**",
+            "a {} year old person",
+            "~{}",
+            "maybe {}?",
+            "aged {}",
+            "He looks {} or so.",
+            "My estimate would be {} years.",
+            "{} y/o",
+            '{{"age": {}}}',
+            "I can't be sure, but I'd say {}.",
+            "It's hard to say exactly, but {} seems about right.",
+        )
+    ),
+)
+def test_ages_are_read_in_every_frame(years, frame):
+    assert parse("age", frame.format(years)).label == years
+
+
+@given(
+    st.integers(2, 8),
+    st.sampled_from(("{}s", "{}'s")),
+    st.sampled_from(((None, 5), ("early", 2), ("mid", 5), ("late", 8))),
+    st.sampled_from((" ", "-")),
+    st.sampled_from(("in her {}", "The man is in his {}.", "I'd say {}", "{}")),
+)
+def test_decades_are_read_as_their_middle_shifted(tens, form, shift, dash, frame):
+    word, offset = shift
+    decade = form.format(10 * tens)
+    text = frame.format(f"{word}{dash}{decade}" if word else decade)
+    assert parse("age", text).label == 10 * tens + offset
+
+
+@given(
+    st.integers(1, 80),
+    st.integers(1, 9),
+    st.sampled_from(
+        (
+            "{0}-{1}",
+            "{0} to {1}",
+            "between {0} and {1}",
+            "from {0} to {1}",
+            "{0}–{1} years",
+            "The person is {0} - {1} years old.",
+            "somewhere between {0} and {1} years old",
+            "in the {0}-{1} range",
+        )
+    ),
+)
+def test_ranges_are_read_as_their_middle(low, width, frame):
+    assert parse("age", frame.format(low, low + width)).label == low + width / 2
+
+
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from(("left", "right")),
+    st.sampled_from(("up", "down")),
+    st.sampled_from(
+        (
+            "The head is turned {p} degrees to the {h} and tilted {t} degrees {v}.",
+            "{p}° {h}, {t}° {v}",
+            "**Pan**: {p}° ({h})\n**Tilt**: {t}° ({v})",
+            "rotated {p} degrees to the {h}, {t} degrees {v}ward",
+            "{h} {p}, {v} {t}",
+            "yaw {p} {h} pitch {t} {v}",
+        )
+    ),
+)
+def test_poses_are_read_in_every_frame(pan, tilt, side, way, frame):
+    expected = {"pan": pan if side == "left" else -pan, "tilt": tilt if way == "up" else -tilt}
+    assert parse("pose", frame.format(p=pan, t=tilt, h=side, v=way)).label == expected
+
+
+@given(
+    st.sets(st.sampled_from((1, 2, 4, 5, 6, 7, 9, 12, 15, 25)), min_size=1, max_size=5),
+    st.sampled_from(
+        (
+            "{}",
+            "Active AUs: {}",
+            "The active action units are {}.",
+            "I can see {}.",
+            "{} and no AU26",
+        )
+    ),
+)
+def test_action_units_are_read_in_every_frame(units, frame):
+    text = frame.format(", ".join(f"AU{unit}" for unit in sorted(units)))
+    assert parse("au", text).label == sorted(units)
+
+
+def test_yes_and_no_are_read_from_statements():
+    for thing in ("a hat", "glasses", "earrings"):
+        for frame in (
+            "Yes, the person is wearing {}.",
+            "She wears {}.",
+            "I can see {}.",
+            "There is {} visible.",
+        ):
+            assert parse("yesno", frame.format(thing)).label == "yes"
+        for frame in (
+            "The person is not wearing {}.",
+            "No {}.",
+            "There isn't {} visible.",
+            "He lacks {}.",
+            "without {}",
+            "I can't see any {} here.",
+            "There's no sign of {}.",
+        ):
+            assert parse("yesno", frame.format(thing)).label == "no"
+        for frame in ("I can't tell whether the person is wearing {}.", "It is unclear whether he has {}."):
+            assert parse("yesno", frame.format(thing)).outcome == "refusal"
+
+
+LETTERED = (
+    "{}",
+    "({})",
+    "{}.",
+    "**{}**",
+    "Option {}",
+    "The answer is {}.",
+    "{})",
+    "Answer: {}",
+    "I choose {}.",
+    "\\boxed{{{}}}",
+    "<answer>{}</answer>",
+    "{} is correct.",
+    "So the answer is ({}).",
+    "It must be {}.",
+    "Letter {}",
+    "{}: because of the mouth",
+)
+
+
+def test_letters_and_articles_are_told_apart():
+    options = ["happy", "sad", "angry"]
+    for index, letter in enumerate("ABC"):
+        for form in LETTERED:
+            assert parse("choice", form.format(letter), options).label == options[index], form
+        other = options[(index + 1) % 3]
+        for form in ("{}. {}", "({}) {}", "The answer is {}: {}", "{} - {}", "Answer: {} ({})"):
+            assert parse("choice", form.format(letter, other), options).outcome == "ambiguous", form
+            assert parse("choice", form.format(letter, options[index]), options).label == options[index], form
+    for option in options:
+        for form in ("A woman who looks {}", "A {} man", "I think a {} person is shown"):
+            assert parse("choice", form.format(option), options).label == option
+
+
+def test_an_option_within_another_is_told_apart():
+    options = ["Blond hair", "Dark blond hair", "no hair", "hair"]
+    for option in options:
+        assert parse("choice", f"The person has {option.lower()}.", options).label == option
+
+
+def test_canonical_labels_of_every_task_are_read_back():
+    for task, labels in {
+        "expression": EXPRESSIONS,
+        "gender": GENDERS,
+        "ethnicity": ETHNICITIES,
+        "age_bin": AGE_BINS,
+        "age": range(121),
+    }.items():
+        for label in labels:
+            assert parse(task, answers.render(task, label)).label == label
+        assert parse(task, answers.UNKNOWN).outcome == "refusal"
 
 
 @given(st.integers(-90, 90), st.integers(-90, 90))
@@ -71,15 +346,6 @@ def test_negation_turns_a_label_away():
         assert parse("expression", f"Not {label}, {other}.").label == other
 
 
-def test_letters_and_articles_are_told_apart():
-    options = ["happy", "sad", "angry"]
-    for index, letter in enumerate("ABC"):
-        for form in ("{}", "({})", "{}.", "**{}**", "Option {}", "The answer is {}.", "{})"):
-            assert parse("choice", form.format(letter), options).label == options[index], form
-    assert parse("choice", "A woman who looks sad", options).label == "sad"
-    assert parse("choice", "A. sad", options).outcome == "ambiguous"
-
-
 def test_letter_is_understood_where_options_were_shown():
     assert parse("gender", "B", ["male", "female"]).label == "female"
     assert parse("gender", "B").outcome != "answer"
@@ -89,6 +355,12 @@ def test_span_points_at_the_words_read():
     text = "I think that she is not happy; she looks really furious to me."
     start, end = parse("expression", text).span
     assert text[start:end] == "furious"
+    text = "I can’t say — but she’s “thirty-five”."
+    start, end = parse("age", text).span
+    assert text[start:end] == "thirty-five"
+
+
+# --- any text at all
 
 
 @given(st.text(max_size=60), st.sampled_from(TASKS))
@@ -101,21 +373,52 @@ def test_any_text_has_an_outcome(text, task):
         assert 0 <= parsed.span[0] <= parsed.span[1] <= len(text)
 
 
-@given(
-    st.lists(
-        st.sampled_from([word for case in CASES for word in case["text"].split()] + list(string.punctuation)),
-        max_size=12,
-    ),
-    st.sampled_from(TASKS),
-)
-@settings(max_examples=300, deadline=None)
-def test_word_salad_has_an_outcome(words, task):
-    assert parse(task, " ".join(words), OPTIONS if task == "choice" else None).outcome in OUTCOMES
+def _fuzzed(count: int):
+    rng = random.Random(7)
+    texts = [case["text"] for case in CASES]
+    words = [word for text in texts for word in text.split()]
+    signs = "".join(texts) + string.punctuation + "İßﬁ\0🤖—–‘“…✓❌٣½Ⅷ\u2028"
+    shown = ([*OPTIONS], ["A", "B"], ["3", "8"], [""], ["yes", "no"], ["no beard", "beard", "cannot tell"])
+    for _ in range(count):
+        kind = rng.random()
+        if kind < 0.3:
+            text = "".join(rng.choice(signs) for _ in range(rng.randrange(60)))
+        elif kind < 0.6:
+            text = " ".join(rng.choice(words) for _ in range(rng.randrange(25)))
+        elif kind < 0.8:
+            letters = list(rng.choice(texts)) or [" "]
+            for _ in range(rng.randrange(1, 6)):
+                letters[rng.randrange(len(letters))] = rng.choice(signs)
+            text = "".join(letters)
+        else:
+            one, other = rng.choice(texts), rng.choice(texts)
+            text = one[: rng.randrange(len(one) + 1)] + other[rng.randrange(len(other) + 1) :]
+        task = rng.choice(TASKS)
+        yield task, text, rng.choice(shown) if task == "choice" or rng.random() < 0.5 else None
+
+
+def test_no_fuzzed_text_raises():
+    # FACEMLLM_FUZZ=100000 pytest tests/evaluation/test_parsing.py -k fuzzed
+    outcomes = Counter()
+    for task, text, options in _fuzzed(FUZZED):
+        parsed = parse(task, text, options)
+        assert (parsed.label is not None) == (parsed.outcome == "answer"), (task, text, options)
+        assert parsed.span is None or 0 <= parsed.span[0] <= parsed.span[1] <= len(text), (task, text)
+        outcomes[parsed.outcome] += 1
+    assert set(outcomes) == set(OUTCOMES)
+
+
+def test_a_long_text_is_read_in_no_time():
+    assert parse("age", "She is 34 years old. " + "not a happy person, or " * 5000).label == 34
+    assert parse("expression", "[" * 50000).outcome == "unparsed"
+    assert parse("expression", "{" * 50000 + '"a":' * 3000).outcome == "unparsed"
 
 
 def test_cached_labels_cannot_be_changed_from_outside():
     parse("pose", "pan 30 degrees left, tilt 0 degrees").label["pan"] = 99
     assert parse("pose", "pan 30 degrees left, tilt 0 degrees").label["pan"] == 30
+    parse("au", "AU6, AU12").label.append(99)
+    assert parse("au", "AU6, AU12").label == [6, 12]
 
 
 def test_unknown_task_and_missing_options_are_refused():

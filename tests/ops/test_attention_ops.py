@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +19,9 @@ from facemllm.ops import (
     Mask,
     Padding,
     PrefixTree,
+    Region,
+    Sliding,
+    TokenTree,
     attention,
     backend_names,
     backend_report,
@@ -42,57 +48,111 @@ def assert_close_to_reference(out: Tensor, eager: Tensor, exact: Tensor, v: Tens
     assert error <= bound, f"error {error:.3g} exceeds {bound:.3g}"
 
 
+def masks(
+    draw: st.DrawFn, kind: str, batch: int, queries: int, keys: int, generator: torch.Generator
+) -> Mask:
+    def keep() -> Padding:
+        return Padding(torch.rand(batch, keys, generator=generator) < 0.6)
+
+    if kind == "tree":  # of `queries` tokens: cut them into trunks and branches
+        cuts = sorted(draw(st.lists(st.integers(0, queries), min_size=5, max_size=5)))
+        a, b, c, d, e, f = (hi - lo for lo, hi in pairwise([0, *cuts, queries]))
+        return PrefixTree((a, d), ((b, c), (e, f)), draw(st.sampled_from([None, ((0, a), (d // 2, d))])))
+    if kind == "token tree":
+        return TokenTree(tuple(draw(st.integers(-1, i - 1)) for i in range(queries)))
+    if kind == "blocks":
+        rows, cols = draw(st.integers(0, queries)), draw(st.integers(0, keys))
+        return BlockDiagonal((rows, queries - rows), (cols, keys - cols), causal=draw(st.booleans()))
+    if kind == "region":
+        return Region(torch.rand(batch, queries, 4, generator=generator).sort(-1).values, 1, keys)
+    return {
+        "full": Full(),
+        "causal": Causal(),
+        "padding": keep(),
+        "both": keep() & Causal() & keep(),
+        "sliding": Sliding(draw(st.integers(1, 6))),
+    }[kind]
+
+
 @st.composite
 def cases(draw: st.DrawFn, least: int = 1) -> tuple[tuple[Tensor, Tensor, Tensor], Mask | None, float | None]:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     batch, groups = draw(st.integers(least, least + 2)), draw(st.integers(1, 2))
     heads = groups * draw(st.integers(1, 2))
     queries, keys = draw(st.integers(least, 9)), draw(st.integers(least, 9))
-    kind = draw(st.sampled_from(["none", "full", "causal", "padding", "blocks", "tree", "both"]))
-    if kind == "tree":
-        queries = keys = max(queries, 3)
-    mask = {
-        "none": None,
-        "full": Full(),
-        "causal": Causal(),
-        "padding": Padding(torch.rand(batch, keys, generator=generator) < 0.6),
-        "blocks": BlockDiagonal((1, queries - 1), (keys - 1, 1), causal=draw(st.booleans())),
-        "tree": PrefixTree(queries - 2, (1, 1)),
-        "both": Causal() & Padding(torch.rand(batch, keys, generator=generator) < 0.6),
-    }[kind]
+    kind = draw(st.sampled_from(KINDS))
+    keys = queries if "tree" in kind else keys
+    mask = None if kind == "none" else masks(draw, kind, batch, queries, keys, generator)
     width = draw(st.sampled_from([least, 4, 8]))
+    values = draw(st.sampled_from([width, width, 5]))
     spread = draw(st.sampled_from([0.1, 1.0, 5.0]))
-    shapes = [(batch, heads, queries, width), (batch, groups, keys, width), (batch, groups, keys, width)]
-    q, k, v = (torch.randn(shape, generator=generator, dtype=torch.float64) * spread for shape in shapes)
+    layout = draw(st.sampled_from(list(LAYOUTS)))
+    shapes = [(batch, heads, queries, width), (batch, groups, keys, width), (batch, groups, keys, values)]
+    tensors = (torch.randn(shape, generator=generator, dtype=torch.float64) * spread for shape in shapes)
+    q, k, v = map(LAYOUTS[layout], tensors)
     return (q, k, v), mask, draw(st.sampled_from([None, 0.3]))
 
 
+KINDS = ["none", "full", "causal", "padding", "both", "blocks", "sliding", "region", "tree", "token tree"]
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda x: x,
+    "heads inside": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "width outside": lambda x: x.mT.contiguous().mT,
+    "every other": lambda x: x.repeat_interleave(2, dim=2)[:, :, ::2],
+}
+
+
+def refuses(name: str, inputs: Inputs) -> bool:
+    return bool(load_backend(name).not_supported_reasons(inputs))
+
+
 @pytest.mark.parametrize("name", RUNNING)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases(least=4), dtype=st.sampled_from(DTYPES))
 def test_backends_are_as_good_as_eager(name, case, dtype):
     (q, k, v), mask, scale = case
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     allowed = None if mask is None else mask.materialize(q.shape[2], k.shape[2])
-    exact = reference.attention(q.double(), k.double(), v.double(), allowed, scale=scale)
-    eager = reference.attention(q, k, v, allowed, scale=scale)
-    if load_backend(name).not_supported_reasons(Inputs(q, k, v, mask, scale)):
-        return
-    with use_backend(name):
-        assert_close_to_reference(attention(q, k, v, mask, scale=scale), eager, exact, v)
+    exact, exact_lse = reference.partial_attention(q.double(), k.double(), v.double(), allowed, scale=scale)
+    eager, eager_lse = reference.partial_attention(q, k, v, allowed, scale=scale)
+    if not refuses(name, Inputs(q, k, v, mask, scale)):
+        out = attention(q, k, v, mask, scale=scale, backend=name)
+        assert out.dtype == dtype
+        assert_close_to_reference(out, eager, exact, v)
+    if not refuses(name, Inputs(q, k, v, mask, scale, needs_lse=True)):
+        out, lse = partial_attention(q, k, v, mask, scale=scale, backend=name)
+        assert_close_to_reference(out, eager, exact, v)
+        assert torch.equal(lse == -torch.inf, exact_lse == -torch.inf)
+        seen = exact_lse > -torch.inf
+        if seen.any():
+            assert_close_to_reference(lse[seen], eager_lse[seen], exact_lse[seen], exact_lse[seen])
 
 
 @pytest.mark.parametrize("name", RUNNING)
-@settings(max_examples=40, deadline=None)
-@given(case=cases())
-def test_backends_agree_in_float64(name, case):
+@settings(max_examples=100, deadline=None)
+@given(case=cases(), seed=st.integers(0, 99))
+def test_backends_and_their_gradients_agree_in_float64(name, case, seed):
     (q, k, v), mask, scale = case
-    allowed = None if mask is None else mask.materialize(q.shape[2], k.shape[2])
-    if load_backend(name).not_supported_reasons(Inputs(q, k, v, mask, scale)):
+    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+    if refuses(name, Inputs(q, k, v, mask, scale, needs_lse=True)):
         return
-    with use_backend(name):
-        out = attention(q, k, v, mask, scale=scale)
-    torch.testing.assert_close(out, reference.attention(q, k, v, allowed, scale=scale))
+    allowed = None if mask is None else mask.materialize(q.shape[2], k.shape[2])
+    exact, exact_lse = reference.partial_attention(q, k, v, allowed, scale=scale)
+    seen = exact_lse > -torch.inf
+    generator = torch.Generator().manual_seed(seed)
+    of_out, of_lse = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (exact, exact_lse))
+
+    def gradients(out: Tensor, lse: Tensor | None) -> tuple[Tensor, ...]:
+        loss = (out * of_out).sum()
+        loss = loss if lse is None else loss + (lse * of_lse)[seen].sum()
+        return torch.autograd.grad(loss, (q, k, v), retain_graph=True)
+
+    out, lse = partial_attention(q, k, v, mask, scale=scale, backend=name)
+    torch.testing.assert_close((out, lse), (exact, exact_lse))
+    torch.testing.assert_close(gradients(out, lse), gradients(exact, exact_lse))
+    out = attention(q, k, v, mask, scale=scale, backend=name)
+    torch.testing.assert_close(out, exact)
+    torch.testing.assert_close(gradients(out, None), gradients(exact, None))
 
 
 @pytest.mark.parametrize("fault", ["scale", "shift", "cast"])
@@ -160,21 +220,6 @@ def test_merged_parts_are_the_whole(case, cut):
     torch.testing.assert_close(merged_lse, lse)
 
 
-def test_branches_of_a_tree_are_separate_sequences():
-    torch.manual_seed(0)
-    tree = PrefixTree(3, (2, 4, 1))
-    q, k, v = torch.randn(3, 1, 2, 10, 4, dtype=torch.float64).unbind(0)
-    together = attention(q, k, v, tree)
-    for start, end in tree.spans():
-        rows = [*range(3), *range(start, end)]
-        alone = attention(q[:, :, rows], k[:, :, rows], v[:, :, rows], Causal())
-        torch.testing.assert_close(together[:, :, start:end], alone[:, :, 3:])
-        assert tree.positions()[rows].tolist() == list(range(len(rows)))
-    trunk, trunk_lse = partial_attention(q[:, :, 3:], k[:, :, :3], v[:, :, :3])
-    own = partial_attention(q[:, :, 3:], k[:, :, 3:], v[:, :, 3:], BlockDiagonal((2, 4, 1), causal=True))
-    torch.testing.assert_close(merge_partials([(trunk, trunk_lse), own])[0], together[:, :, 3:])
-
-
 @pytest.mark.parametrize("name", [name for name in RUNNING if name != "xformers"])
 def test_query_without_keys_gets_zeros_and_finite_gradients(name):
     x = torch.randn(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
@@ -185,6 +230,33 @@ def test_query_without_keys_gets_zeros_and_finite_gradients(name):
     assert out[0].abs().max() == 0
     assert out[1].abs().max() > 0
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("mask", [None, Causal()])
+def test_dropout_drops_weights_and_keeps_the_mean(name, mask):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 2, 6, 8).unbind(0)
+    v = torch.eye(6).expand(1, 2, 6, 6)  # so that the output is the weights
+    weights = attention(q, k, v, mask, backend=name)
+    drawn = torch.stack([attention(q, k, v, mask, dropout=0.4, backend=name) for _ in range(400)])
+    kept = drawn != 0
+    torch.testing.assert_close(drawn[kept], (weights / 0.6).expand_as(drawn)[kept])
+    seen = weights > 0
+    assert abs(kept[:, seen].float().mean() - 0.6) < 0.01
+    assert not kept[:, ~seen].any()
+    assert torch.equal(attention(q, k, v, mask, dropout=0.0, backend=name), weights)
+
+
+def test_dropout_in_parts_is_refused_by_kernels_and_honoured_all_the_same():
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 6, 8)
+    tree = PrefixTree.single(2, (2, 2))
+    with pytest.raises(ConfigError, match="sdpa: attention in parts has no dropout"):
+        attention(x, x, x, tree, dropout=0.5, backend="sdpa")
+    assert not torch.allclose(attention(x, x, x, tree, dropout=0.5), attention(x, x, x, tree))
+    with pytest.raises(ConfigError, match="a probability below 1"):
+        attention(x, x, x, dropout=1.5)
 
 
 def test_gradients():
@@ -213,8 +285,8 @@ def test_shapes_and_dtypes_that_do_not_fit():
 
 def test_a_backend_that_cannot_says_why():
     x = torch.randn(1, 2, 3, 8)
-    with use_backend("sdpa"), pytest.raises(ConfigError, match="sdpa: it does not give out the log-sum-exp"):
-        partial_attention(x, x, x)
+    with use_backend("sdpa"), pytest.raises(ConfigError, match="sdpa: a tensor is empty"):
+        attention(x, x[:, :, :0], x[:, :, :0])
     if "xformers" not in RUNNING:
         with use_backend("xformers"), pytest.raises(ConfigError, match=r"xformers: .*(installed|CUDA)"):
             attention(x, x, x)
@@ -229,22 +301,3 @@ def test_choice_of_backend_ends_with_its_block():
         pass
     assert set(backend_report()) == set(backend_names())
     assert backend_report()["eager"] == []
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        Padding(torch.ones(1, 4, dtype=torch.bool)),
-        BlockDiagonal((2, 2)),
-        BlockDiagonal((3,), (1, 2)),
-        PrefixTree(2, (2,)),
-    ],
-)
-def test_masks_refuse_other_lengths(mask):
-    with pytest.raises(ConfigError, match="mask does not fit the tensors"):
-        mask.materialize(3, 3)
-
-
-def test_padding_must_be_bool():
-    with pytest.raises(ConfigError, match="Padding mask does not fit"):
-        Padding(torch.ones(1, 3)).materialize(3, 3)

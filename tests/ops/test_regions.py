@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from facemllm.core.errors import ConfigError
+from facemllm.ops import reference
 from facemllm.ops.regions import REGIONS, pool_regions, region_boxes, sample_points
 
 FACE = torch.tensor([[[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]], dtype=torch.float64)
@@ -65,6 +66,8 @@ def test_pooling_agrees_with_the_reference(rows, height, width, bins, seed):
     pooled = pool_regions(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
     wanted = torch.stack([pool_reference(grid[0], row, bins) for row in rows])
     torch.testing.assert_close(pooled[0], wanted, atol=1e-9, rtol=1e-9)
+    specified = reference.pool_regions(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
+    torch.testing.assert_close(specified[0], wanted, atol=1e-9, rtol=1e-9)
 
 
 def test_the_reference_can_tell_a_shift_of_half_a_cell():
@@ -86,6 +89,8 @@ def test_sampling_agrees_with_the_reference(points, height, width):
     found = sample_points(grid, torch.tensor([points], dtype=torch.float64))
     wanted = torch.stack([bilinear(grid[0], x * width - 0.5, y * height - 0.5) for x, y in points])
     torch.testing.assert_close(found[0], wanted, atol=1e-9, rtol=1e-9)
+    specified = reference.sample_points(grid, torch.tensor([points], dtype=torch.float64))
+    torch.testing.assert_close(specified[0], wanted, atol=1e-9, rtol=1e-9)
 
 
 def test_each_picture_is_read_with_its_own_boxes():
@@ -96,6 +101,22 @@ def test_each_picture_is_read_with_its_own_boxes():
         torch.testing.assert_close(
             together[index : index + 1], pool_regions(grid[index : index + 1], rows[index : index + 1])
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_is_as_good_as_the_reference(dtype):
+    torch.manual_seed(0)
+    grid, boxes = torch.randn(2, 5, 9, 7).to(dtype), torch.rand(2, 6, 4).sort(-1).values
+    for op, of_reference, where in (
+        (pool_regions, reference.pool_regions, boxes),
+        (sample_points, reference.sample_points, boxes[..., :2]),
+    ):
+        exact = of_reference(grid.double(), where.double())
+        ulp = torch.finfo(dtype).eps * grid.abs().max().double()
+        limit = 2 * (of_reference(grid, where) - exact).abs().max() + ulp
+        assert op(grid, where).dtype == dtype
+        assert (op(grid, where) - exact).abs().max() <= limit
+        assert (op(grid, where + 0.05) - exact).abs().max() > limit  # can fail
 
 
 def test_gradients_are_exact():

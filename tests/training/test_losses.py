@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from facemllm.core.errors import TrainingError
-from facemllm.training.losses import answer_loss
+from facemllm.training.losses import answer_loss, shifted
 
 NUMBERS = {value: value + 5 for value in range(21)}  # ids 5..25
 
@@ -14,31 +14,34 @@ def test_is_shifted_cross_entropy_over_answer_tokens():
     labels = torch.randint(0, 30, (3, 7))
     labels[:, :4] = -100
     expected = F.cross_entropy(logits[:, :-1].reshape(-1, 30), labels[:, 1:].reshape(-1))
-    assert answer_loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-5)
+    predictors, targets = shifted(labels)
+    loss = answer_loss(logits.flatten(0, 1)[predictors], targets)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_near_misses_cost_less_than_far_ones_only_in_ordered_rows():
-    labels = torch.tensor([[-100, NUMBERS[10]]])
+    target = torch.tensor([NUMBERS[10]])
 
     def loss(value, ordered):
-        logits = torch.zeros(1, 2, 30)
-        logits[0, 0, NUMBERS[value]] = 5.0
-        return answer_loss(logits, labels, ordered=[ordered], numbers=NUMBERS, spread=2.0).item()
+        logits = torch.zeros(1, 30)
+        logits[0, NUMBERS[value]] = 5.0
+        flags = torch.tensor([ordered])
+        return answer_loss(logits, target, ordered=flags, numbers=NUMBERS, spread=2.0).item()
 
     assert loss(10, True) < loss(11, True) < loss(14, True)
     assert loss(11, False) == pytest.approx(loss(14, False))
 
 
 def test_the_best_answer_under_spread_is_the_label_itself():
-    labels = torch.tensor([[-100, NUMBERS[8]]])
-    logits = torch.zeros(1, 2, 30, requires_grad=True)
+    target, ordered = torch.tensor([NUMBERS[8]]), torch.tensor([True])
+    logits = torch.zeros(1, 30, requires_grad=True)
     for _ in range(200):
-        loss = answer_loss(logits, labels, ordered=[True], numbers=NUMBERS, spread=2.0)
+        loss = answer_loss(logits, target, ordered=ordered, numbers=NUMBERS, spread=2.0)
         (gradient,) = torch.autograd.grad(loss, logits)
         logits = (logits - 5 * gradient).detach().requires_grad_()
-    assert logits[0, 0].argmax().item() == NUMBERS[8]
+    assert logits[0].argmax().item() == NUMBERS[8]
 
 
 def test_a_batch_without_answers_is_an_error():
     with pytest.raises(TrainingError, match="no answer token"):
-        answer_loss(torch.zeros(1, 3, 4), torch.full((1, 3), -100))
+        answer_loss(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))

@@ -1,13 +1,14 @@
-"""Batches of a stage: the same pairs whatever the grouping, and only the tasks a source may be asked."""
+"""Batches of a stage: packs equal padded rows, and a source is asked only what it may be asked."""
 
 import pytest
 import torch
 
 from facemllm.data import FaceSample
+from facemllm.ops import PrefixTree
 from facemllm.training import Stage
 from facemllm.training.crops import CropSet
 from facemllm.training.features import FeatureSet
-from facemllm.training.losses import answer_loss, answer_tokens, joint_loss
+from facemllm.training.losses import answer_loss
 from facemllm.training.questions import StageData, mirror
 
 POSE = {"pose": {"pan": 30.0, "tilt": 15.0}}
@@ -38,58 +39,61 @@ def faces():
     return source("a", {"age": 34.0, "gender": "female", "ethnicity": "white"})
 
 
-def draw(model, face, step=0, **changes):
-    return StageData([face], [1.0], stage(**changes), model.processor, 0).batches(step)
+def draw(model, face, step=0, packs=True, **changes):
+    return StageData([face], [1.0], stage(**changes), model.processor, 0).batch(step, packs=packs)
 
 
-def test_groups_of_like_length_give_the_loss_and_gradient_of_one_batch(small_model, faces):
+def loss_and_gradients(model, batch):
+    features = batch.inputs["encoder_features"].to(next(model.parameters()).dtype)
+    logits = model(**{**batch.inputs, "encoder_features": features}).logits
+    loss = answer_loss(logits.flatten(0, 1)[batch.predictors], batch.targets)
+    parts = [model.connector, model.language_model]
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    return loss.item(), torch.autograd.grad(loss, parameters)
+
+
+@pytest.mark.parametrize("questions", [1, 3])
+def test_a_pack_gives_the_loss_and_gradients_of_separate_rows(small_model, faces, questions):
     model = small_model.double()
-    results = []
-    for groups in (1, 4):
-        batches = draw(model, faces, step=3, length_groups=groups)
-        assert len(batches) == groups
-        losses = [
-            answer_loss(
-                model(
-                    input_ids=batch.input_ids,
-                    attention_mask=batch.attention_mask,
-                    encoder_features=batch.images["encoder_features"].double(),
-                ).logits,
-                batch.labels,
-            )
-            for batch in batches
-        ]
-        loss = joint_loss(losses, [answer_tokens(batch.labels) for batch in batches])
-        (gradient,) = torch.autograd.grad(loss, [model.connector.mlp.linear_1.weight])
-        results.append((sorted(name for b in batches for name in b.tasks), loss.item(), gradient))
-    (tasks, loss, gradient), (grouped_tasks, grouped_loss, grouped_gradient) = results
-    assert tasks == grouped_tasks
-    assert loss == pytest.approx(grouped_loss, rel=1e-5)
-    assert torch.allclose(gradient, grouped_gradient, rtol=1e-3, atol=1e-6)
-
-
-def test_grouping_saves_padding(small_model, faces):
-    one, four = (
-        sum(batch.input_ids.numel() for batch in draw(small_model, faces, length_groups=n)) for n in (1, 4)
+    pack, rows = (
+        draw(model, faces, step=3, packs=packs, questions_per_image=questions) for packs in (True, False)
     )
-    assert four < one
+    assert pack.tasks == rows.tasks
+    assert pack.targets.tolist() == rows.targets.tolist()
+    assert pack.pairs.tolist() == rows.pairs.tolist()
+    (loss, gradients), (expected, expected_gradients) = (
+        loss_and_gradients(model, batch) for batch in (pack, rows)
+    )
+    assert loss == pytest.approx(expected, rel=1e-9)
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
+        assert torch.allclose(gradient, other, rtol=1e-5, atol=1e-9)
 
 
-def asked(batches):
-    return {task for batch in batches for task in batch.tasks}
+def test_a_wrong_tree_would_be_seen(small_model, faces):
+    """The comparison above fails where a branch sees its neighbour."""
+    model = small_model.double()
+    batch = draw(model, faces, step=3, questions_per_image=3)
+    right = loss_and_gradients(model, batch)[0]
+    tree = batch.inputs["tree"]
+    batch.inputs["tree"] = PrefixTree((tree.length,), ((),))
+    assert loss_and_gradients(model, batch)[0] != pytest.approx(right, rel=1e-3)
+
+
+def test_a_pack_reads_each_picture_once_and_has_no_padding(small_model, faces):
+    pack, rows = (draw(small_model, faces, packs=packs, questions_per_image=3) for packs in (True, False))
+    assert pack.inputs["input_ids"].numel() < int(rows.inputs["attention_mask"].sum())
+    assert len(pack.inputs["encoder_features"]) < len(pack.tasks) == len(rows.inputs["encoder_features"])
 
 
 def test_a_source_is_asked_its_own_tasks_only(small_model, faces):
     options = {"unknown": 0.0, "descriptions": 0.0, "batch_size": 60}
     limited = draw(small_model, faces, data=[{"dataset": "a", "tasks": ["age"]}], **options)
-    assert asked(limited) <= {"age", "yes_no", "choice", "true_false"}
-    assert "gender" in asked(draw(small_model, faces, **options))
+    assert set(limited.tasks) <= {"age", "yes_no", "choice", "true_false"}
+    assert "gender" in draw(small_model, faces, **options).tasks
 
 
 def test_a_step_has_the_same_batch_every_time(small_model, faces):
-    first, second, other = (
-        [b.input_ids.tolist() for b in draw(small_model, faces, step)] for step in (7, 7, 8)
-    )
+    first, second, other = (draw(small_model, faces, step).inputs["input_ids"].tolist() for step in (7, 7, 8))
     assert first == second
     assert first != other
 
@@ -100,3 +104,15 @@ def test_a_mirror_image_looks_the_other_way():
     )
     assert mirror(sample, True).labels["pose"] == {"pan": -30.0, "tilt": 15.0}
     assert mirror(sample, False) is sample
+
+
+def test_channels_are_left_out_in_all_tokens_of_a_picture(small_model, faces):
+    batch = draw(small_model, faces, batch_size=60)
+    torch.manual_seed(0)
+    dropped = batch.without_channels(0.25).inputs["encoder_features"]
+    features = batch.inputs["encoder_features"]
+    zero = (dropped == 0).all(1)  # [P, D]
+    assert 0.15 < zero.float().mean() < 0.35
+    kept = ~zero[:, None].expand_as(features)
+    assert torch.allclose(dropped[kept], features[kept] / 0.75)
+    assert batch.without_channels(0.0) is batch

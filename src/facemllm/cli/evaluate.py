@@ -31,19 +31,30 @@ def evaluate(
     heads: Annotated[
         bool, typer.Option("--heads", help="Also measure the model's heads named as tasks.")
     ] = False,
+    likelihoods: Annotated[
+        bool, typer.Option("--likelihoods", help="Also score the likelihood of each option, and calibration.")
+    ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="A zero-shot protocol: celeba-zero-shot, or a YAML file.", metavar="NAME"),
+    ] = None,
+    show_faces: Annotated[
+        bool, typer.Option("--show-faces", help="Do not blur the faces on the sheet of the worst answers.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many faces, drawn by hash.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures asked about together.")] = 32,
     crop: Crop = None,
     plots: Annotated[bool, typer.Option(help="Draw plots.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no tables.")] = False,
 ) -> None:
-    """Ask a model about a dataset's faces; write report.json, report.md, results.jsonl and plots.
+    """Ask a model about a dataset's faces; write report.html, .json and .md, results.jsonl and plots.
 
     An interrupted run goes on where it stopped: answers are kept in predictions.jsonl.
     """
     from facemllm.evaluation import evaluate as run
+    from facemllm.evaluation.models import resolve_model
 
-    loaded = load_model(model)
+    loaded = resolve_model(model) if _is_other(model) else load_model(model)
     report = run(
         loaded,
         dataset,
@@ -58,8 +69,17 @@ def evaluate(
         with_heads=heads,
         crop=crop,
         model_name=model,
+        likelihoods=likelihoods,
+        protocol=protocol,
     )
-    report.save(out, plots=plots)
+    report.save(out, plots=plots, faces="shown" if show_faces else "blurred")
     if not quiet:
         typer.echo(report.to_markdown().split("\n## ", 1)[0])
     typer.echo(f"saved {Path(out) / 'report.json'}")
+
+
+def _is_other(model: str) -> bool:
+    """Say whether a name is of a model that is not loaded as a FaceMLLM."""
+    from facemllm.evaluation.models import EVALUATED
+
+    return not Path(model).exists() and model.partition(":")[0] in EVALUATED.names()

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from facemllm.cli import ask, demo, describe, evaluate, export, info, leaks, parse, questions, stats, train
+from facemllm.cli import (
+    ask,
+    compare,
+    demo,
+    describe,
+    evaluate,
+    export,
+    info,
+    leaks,
+    parse,
+    questions,
+    stats,
+    train,
+)
 from facemllm.core.errors import FaceMLLMError
 
 app = typer.Typer(
@@ -22,6 +35,7 @@ app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
 app.command("parse")(parse.parse)
 app.command("stats")(stats.stats)

@@ -26,7 +26,7 @@ def parse(
     with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                typer.echo(json.dumps(_read(line, number), ensure_ascii=False))
+                sys.stdout.write(json.dumps(_read(line, number), ensure_ascii=False) + "\n")
 
 
 def _read(line: bytes, number: int) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def _read(line: bytes, number: int) -> dict[str, Any]:
             do="correct the line",
         )
     options = item.get("options")
+    if isinstance(options, list):  # ages to choose among may be written as numbers
+        options = [str(o) if isinstance(o, (int, float)) and not isinstance(o, bool) else o for o in options]
     if options is not None and not (
         isinstance(options, list) and all(isinstance(option, str) for option in options)
     ):

@@ -19,20 +19,28 @@ YES_NO, TRUE_FALSE = ("yes", "no"), ("true", "false")
 
 
 def ask_choice(
-    task: str, question: str, label: str, others: Sequence[str], split: str, rng: random.Random
+    task: str,
+    question: str,
+    label: str,
+    others: Sequence[str],
+    split: str,
+    rng: random.Random,
+    *,
+    by_letter: bool = False,
 ) -> QA:
-    """Ask for one of several options, in a drawn order, by text or by letter."""
+    """Ask for one of several options, in a drawn order, by text or letter, or always ``by_letter``."""
     options = [label, *others]
     rng.shuffle(options)
-    layout = pick(layouts(), split, rng)
+    fitting = [one for one in layouts() if one.answer == "letter"] if by_letter else layouts()
+    layout = pick(fitting, split, rng)
     text = layout.text.format(
         question=question,
         options=answers.render_options(options),
         lettered=answers.render_lettered(options),
         lines=answers.render_lettered(options, "\n"),
     )
-    by_letter = isinstance(layout, Layout) and layout.answer == "letter"
-    answer = answers.LETTERS[options.index(label)] if by_letter else label
+    lettered = isinstance(layout, Layout) and layout.answer == "letter"
+    answer = answers.LETTERS[options.index(label)] if lettered else label
     return QA(question=text, answer=answer, task=task, options=tuple(options), label=label, form="choice")
 
 

@@ -99,7 +99,7 @@ def ask_location(sample: FaceSample, split: str, rng: random.Random) -> Iterator
 
     others = _elsewhere(read_places(right), rng)
     question = pick(texts.choice, split, rng).text.format(**words)
-    chosen = ask_choice("location", question, right, others, split, rng)
+    chosen = ask_choice("location", question, right, others, split, rng, by_letter=True)
     yield chosen.model_copy(update={"attribute": part})
 
     for form, options in (("yes_no", YES_NO), ("true_false", TRUE_FALSE)):

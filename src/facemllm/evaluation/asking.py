@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,8 @@ class Askable(Protocol):
     ``ask`` takes a list of pictures and a list of questions and gives a list of answers for each picture:
     texts, or objects with a ``text`` (and a ``face``, None where none was found). Where its signature has
     ``on_no_face`` or ``crop``, they are passed. ``predict(pictures, head=name)``, if there, gives one result
-    a picture. A ``fingerprint`` lets runs be resumed.
+    a picture. ``choose(pictures, questions, options)``, if there, gives for each picture a list with the
+    probabilities of each question's options, by option. A ``fingerprint`` lets runs be resumed.
     """
 
     def ask(self, image: Any, questions: Any) -> Any:
@@ -53,12 +54,20 @@ class Interviewer:
         store: Where answers go.
         crop: Passed to the model, unless None.
         heads: Heads to ask beside the questions.
+        options: Question to options, for questions whose options' likelihoods are asked too.
     """
 
     def __init__(
-        self, model: Askable, store: PredictionStore, *, crop: str | None, heads: Sequence[str]
+        self,
+        model: Askable,
+        store: PredictionStore,
+        *,
+        crop: str | None,
+        heads: Sequence[str],
+        options: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.model, self.store, self.heads = model, store, tuple(heads)
+        self.shown = dict(options or {})
         self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
 
     def missing(self, sample: str, questions: Sequence[str]) -> bool:
@@ -66,7 +75,11 @@ class Interviewer:
         said = self.store.get(sample)
         if said["error"]:
             return True  # the picture may have been mended
-        return not (said["answers"].keys() >= set(questions) and said["heads"].keys() >= set(self.heads))
+        return not (
+            said["answers"].keys() >= set(questions)
+            and said["heads"].keys() >= set(self.heads)
+            and said["chosen"].keys() >= self.shown.keys() & set(questions)
+        )
 
     def ask(self, pictures: dict[str, str], questions: Sequence[str]) -> None:
         """Ask all questions about pictures, given as id to path."""
@@ -88,6 +101,7 @@ class Interviewer:
             images = list(pictures.values())
             answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
             predict = getattr(self.model, "predict", None)
+            chosen = self._chosen(images, [question for question in questions if question in self.shown])
             heads = {name: self._call(predict, images, head=name) for name in self.heads}
         except ImageError as error:
             if len(pictures) == 1:
@@ -100,7 +114,19 @@ class Interviewer:
         for index, sample in enumerate(pictures):
             texts = dict(zip(questions, (_text(answer) for answer in answers[index]), strict=True))
             results = {name: result[index] for name, result in heads.items()}
-            yield sample, Said(answers=texts, heads=results, face=_face(answers[index]), error=None)
+            options = {question: _rounded(one) for question, one in chosen[index].items()}
+            yield (
+                sample,
+                Said(answers=texts, chosen=options, heads=results, face=_face(answers[index]), error=None),
+            )
+
+    def _chosen(self, images: list[Any], questions: list[str]) -> list[dict[str, Any]]:
+        """Return, for each picture, the probabilities of the options of each question."""
+        if not questions:
+            return [{} for _ in images]
+        choose = self.model.choose  # type: ignore[attr-defined]
+        rows = self._call(choose, images, questions, [list(self.shown[question]) for question in questions])
+        return [dict(zip(questions, row, strict=True)) for row in rows]
 
     def _call(self, method: Any, *args: Any, **options: Any) -> Any:
         parameters = inspect.signature(method).parameters
@@ -110,7 +136,9 @@ class Interviewer:
         )
 
     def _failed(self, sample: str, error: ImageError) -> None:
-        self.store.add(sample, Said(answers={}, heads={}, face=None, error=f"{error.what}: {error.given}"))
+        self.store.add(
+            sample, Said(answers={}, chosen={}, heads={}, face=None, error=f"{error.what}: {error.given}")
+        )
 
 
 def _check_shape(answers: Any, pictures: int, questions: int) -> None:
@@ -122,6 +150,10 @@ def _check_shape(answers: Any, pictures: int, questions: int) -> None:
             expected=f"{pictures} lists of {questions} answers",
             do="return, for a list of pictures and a list of questions, one list of answers for each picture",
         )
+
+
+def _rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
+    return {option: round(float(value), 6) for option, value in probabilities.items()}
 
 
 def _text(answer: Any) -> str:

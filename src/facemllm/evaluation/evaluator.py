@@ -10,10 +10,13 @@ from pathlib import Path
 
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
-from facemllm.evaluation.asking import Askable, Interviewer, load_model
+from facemllm.evaluation.asking import Askable, Interviewer
 from facemllm.evaluation.head_results import head_value
+from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
+from facemllm.evaluation.models import resolve_model
 from facemllm.evaluation.parsing import PARSER_VERSION
-from facemllm.evaluation.records import Record, summarise
+from facemllm.evaluation.protocols import Protocol, load_protocol
+from facemllm.evaluation.records import Record, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
 from facemllm.evaluation.store import PredictionStore, fingerprint
 from facemllm.evaluation.tasks import EvalTask, Question, supported_tasks
@@ -35,6 +38,8 @@ def evaluate(
     with_heads: bool = False,
     crop: str | None = None,
     model_name: str | None = None,
+    likelihoods: bool = False,
+    protocol: str | Path | Protocol | None = None,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -43,8 +48,9 @@ def evaluate(
     face, the whole picture is taken, and counted.
 
     Args:
-        model: Name or folder for ``AutoFaceMLLM``, or an object with ``ask`` (see
-            :class:`facemllm.evaluation.asking.Askable`).
+        model: Name or folder for ``AutoFaceMLLM``; another name that
+            :func:`facemllm.evaluation.models.resolve_model` knows (``majority``, ``openai:MODEL@URL``,
+            ``transformers:ID``); or an object with ``ask`` (see :class:`facemllm.evaluation.asking.Askable`).
         dataset: Name of a dataset, or labelled faces of one.
         root: Folder of the dataset's own files, for a name.
         split: Which split, for a name.
@@ -57,6 +63,10 @@ def evaluate(
         progress: Show a progress bar.
         with_heads: Also score the model's heads that are named as tasks, as ``tasks.<task>.head``.
         crop: "face" or "none", for models that take it.
+        likelihoods: Also ask for the probability of each option of tasks with classes (``choose``), and score
+            the likeliest and its calibration, as ``tasks.<task>.likelihood``.
+        protocol: Name, file or instance of a zero-shot protocol: then only its attributes are asked, in its
+            words, and seen and unseen ones are scored apart.
         model_name: What the report calls the model; by default its name, folder, or class.
 
     Raises:
@@ -78,12 +88,22 @@ def evaluate(
         )
     samples, name, skipped = _samples(dataset, root, split)
     samples = _limited(samples, limit)
-    chosen = supported_tasks(samples, tasks, sensitive=sensitive)
-    asked = load_model(model)
+    rules = None if protocol is None else load_protocol(protocol)
+    chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
+    asked = resolve_model(model)
+    if hasattr(asked, "prepare"):
+        asked.prepare(samples, chosen)
+    if rules:
+        rules.check_training(getattr(asked, "trained_attributes", ()))
+    if likelihoods:
+        check_chooses(asked)
+    shown = (
+        {q.text: options_of(t) for t in chosen for q in t.questions if options_of(t)} if likelihoods else {}
+    )
     heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
     mark = fingerprint(asked, crop=crop)
     path = None if output_dir is None else Path(output_dir) / "predictions.jsonl"
-    interviewer = Interviewer(asked, PredictionStore(path, name, mark), crop=crop, heads=heads)
+    interviewer = Interviewer(asked, PredictionStore(path, name, mark), crop=crop, heads=heads, options=shown)
     began = time.perf_counter()
     new = _ask_all(interviewer, samples, chosen, batch_size, progress)
     seconds = time.perf_counter() - began
@@ -100,7 +120,12 @@ def evaluate(
     head_records = list(_head_records(interviewer.store, samples, chosen, heads))
     results = {}
     for task in chosen:
-        results[task.name] = summarise(task, [record for record in records if record.task == task.name])
+        own = [record for record in records if record.task == task.name]
+        results[task.name] = summarise(task, own)
+        if rules:
+            results[task.name]["protocol"] = summarise_protocol(rules, task, own)
+        if likelihoods and (found := score_likelihoods(interviewer.store, samples, task)):
+            results[task.name]["likelihood"] = found
         if task.name in heads:
             own = [record for record in head_records if record.task == task.name]
             results[task.name]["head"] = summarise(task, own)
@@ -125,6 +150,8 @@ def evaluate(
                 "batch_size": batch_size,
                 "crop": crop,
                 "with_heads": with_heads,
+                "likelihoods": likelihoods,
+                "protocol": None if rules is None else f"{rules.name}, version {rules.version}",
                 "questions": {
                     task.name: [q.text for q in task.questions]
                     for task in chosen
@@ -229,6 +256,7 @@ def _records(
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,
+                image=sample.image,
             )
 
 
@@ -251,6 +279,7 @@ def _head_records(
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,
+                image=sample.image,
                 head=True,
             )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from facemllm.evaluation.groups import SMALLEST
 
-_SHARES = (
+SHARES = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
@@ -16,13 +16,29 @@ _SHARES = (
     "bin_accuracy",
     "accuracy_all",
 )
-_HEADLINE = ("accuracy", "balanced_accuracy", "mae", "mae_pan", "mae_tilt", "within_one_bin", "cs5")
+HEADLINE = (
+    "accuracy",
+    "balanced_accuracy",
+    "mae",
+    "mae_pan",
+    "mae_tilt",
+    "geodesic",
+    "within_one_bin",
+    "cs5",
+)
 _INTRODUCTION = (
     "{faces} faces; {unreadable} pictures could not be read; in {no_face} the model found no face and took "
     "the whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; "
     "mae is the mean absolute error in years or degrees, everything else is in per cent."
 )
-_OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
+OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
+
+
+def introduction(summary: Mapping[str, Any]) -> str:
+    """Return what a reader of the tables must know."""
+    return _INTRODUCTION.format(
+        faces=summary["samples"], unreadable=summary["unreadable"]["n"], no_face=summary["no_face"]
+    )
 
 
 def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
@@ -31,12 +47,10 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
     where = f"{summary['dataset']}, split {summary['split']}" if summary["split"] else summary["dataset"]
     parts = [
         f"# {config['model']} on {where}",
-        _INTRODUCTION.format(
-            faces=summary["samples"], unreadable=summary["unreadable"]["n"], no_face=summary["no_face"]
-        ),
-        _table(
-            ("task", *_OUTCOMES),
-            ([name, *(task[key] for key in _OUTCOMES)] for name, task in summary["tasks"].items()),
+        introduction(summary),
+        markdown_table(
+            ("task", *OUTCOMES),
+            ([name, *(task[key] for key in OUTCOMES)] for name, task in summary["tasks"].items()),
         ),
         _headlines(summary["tasks"]),
     ]
@@ -48,27 +62,27 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
 
 
 def _headlines(tasks: Mapping[str, Any]) -> str:
-    used = [key for key in _HEADLINE if any(key in task for task in tasks.values())]
+    used = [key for key in HEADLINE if any(key in task for task in tasks.values())]
     rows = []
     for name, task in tasks.items():
-        rows.append([name, *(_cell(task, key) for key in used)])
+        rows.append([name, *(cell(task, key) for key in used)])
         if "head" in task:
-            rows.append([f"{name} (linear head)", *(_cell(task["head"], key) for key in used)])
-    return _table(("task", *(key.replace("_", " ") for key in used)), rows)
+            rows.append([f"{name} (linear head)", *(cell(task["head"], key) for key in used)])
+    return markdown_table(("task", *(key.replace("_", " ") for key in used)), rows)
 
 
-def _cell(task: Mapping[str, Any], key: str) -> str:
+def cell(task: Mapping[str, Any], key: str) -> str:
+    """Return a metric with its interval, as a report prints it."""
     value = task.get(key)
     if value is None:
         return ""
     bounds = task.get("intervals", {}).get(key)
-    return _number(key, value) + (
-        f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else ""
-    )
+    return number(key, value) + (f" ({number(key, bounds[0])} to {number(key, bounds[1])})" if bounds else "")
 
 
-def _number(key: str, value: float) -> str:
-    return f"{100 * value:.1f}" if key in _SHARES else f"{value:.2f}"
+def number(key: str, value: float) -> str:
+    """Return a value of a metric: shares in per cent, everything else as it is."""
+    return f"{100 * value:.1f}" if key in SHARES else f"{value:.2f}"
 
 
 def _task(name: str, task: Mapping[str, Any]) -> Iterable[str]:
@@ -76,13 +90,13 @@ def _task(name: str, task: Mapping[str, Any]) -> Iterable[str]:
     yield from task.get("notes", ())
     if "per_attribute" in task:
         rows = (
-            [attribute, one["n"], _cell(one, "accuracy"), _cell(one, "balanced_accuracy")]
+            [attribute, one["n"], cell(one, "accuracy"), cell(one, "balanced_accuracy")]
             for attribute, one in task["per_attribute"].items()
         )
-        yield _table(("attribute", "n", "accuracy", "balanced accuracy"), rows)
+        yield markdown_table(("attribute", "n", "accuracy", "balanced accuracy"), rows)
     if "confusion" in task:
         yield "Rows: label; columns: answer."
-        yield _table(
+        yield markdown_table(
             ("", *task["labels"]),
             ([label, *row] for label, row in zip(task["labels"], task["confusion"], strict=False)),
         )
@@ -95,25 +109,25 @@ def _task(name: str, task: Mapping[str, Any]) -> Iterable[str]:
 
 def _groups(column: str, metric: str, found: Mapping[str, Any]) -> str:
     rows = []
-    for group, cell in found["groups"].items():
-        if cell.get("suppressed"):
-            rows.append([group, cell["n"], f"(fewer than {SMALLEST})"])
+    for group, one in found["groups"].items():
+        if one.get("suppressed"):
+            rows.append([group, one["n"], f"(fewer than {SMALLEST})"])
         else:
             rows.append(
                 [
                     group,
-                    cell["n"],
-                    _cell({metric: cell["value"], "intervals": {metric: cell["interval"]}}, metric),
+                    one["n"],
+                    cell({metric: one["value"], "intervals": {metric: one["interval"]}}, metric),
                 ]
             )
-    table = _table((column, "n", metric), rows)
+    table = markdown_table((column, "n", metric), rows)
     gap = found["gap"]
     if gap is None:
         return table
     word = "more than chance" if gap["significant"] else "within chance"
-    low, high = (_number(metric, bound) for bound in gap["interval"])
+    low, high = (number(metric, bound) for bound in gap["interval"])
     return (
-        f"{table}\n\nGap between {gap['best']} and {gap['worst']}: {_number(metric, gap['value'])} "
+        f"{table}\n\nGap between {gap['best']} and {gap['worst']}: {number(metric, gap['value'])} "
         f"({low} to {high}, allowing for the number of pairs): {word}."
     )
 
@@ -123,9 +137,10 @@ def _versions(summary: Mapping[str, Any]) -> str:
         ["parser", summary["config"]["parser_version"]],
         *([k, v] for k, v in summary["versions"].items()),
     ]
-    return "## Versions\n\n" + _table(("what", "version"), rows)
+    return "## Versions\n\n" + markdown_table(("what", "version"), rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -10,6 +10,7 @@ import numpy as np
 from facemllm.data.vocabularies import AGE_BINS, age_bin
 from facemllm.evaluation.bootstrap import Array, interval, mean_interval, mean_recall_of
 from facemllm.evaluation.extras import need
+from facemllm.evaluation.rotations import geodesic_degrees
 
 OTHER = "(another answer)"
 """Column of a confusion matrix for answers that are none of the dataset's labels."""
@@ -77,22 +78,30 @@ def year_metrics(truth: Sequence[float], predicted: Sequence[float], clusters: S
     errors = np.abs(np.subtract(predicted, truth, dtype=float))
     bins = [(_bin(age_bin(a)), _bin(age_bin(b))) for a, b in zip(truth, predicted, strict=True)]
     within = (errors <= 5).astype(float)
+    exact = np.array([float(a == b) for a, b in bins])
+    near = np.array([float(abs(a - b) <= 1) for a, b in bins])
     return {
         "mae": _round(sklearn.mean_absolute_error(truth, predicted)),
         "median_error": _round(np.median(errors)),
         "cs5": _round(within.mean()),
-        "bin_accuracy": _round(np.mean([a == b for a, b in bins])),
-        "within_one_bin": _round(np.mean([abs(a - b) <= 1 for a, b in bins])),
-        "intervals": _intervals(mae=mean_interval(errors, clusters), cs5=mean_interval(within, clusters)),
+        "bin_accuracy": _round(exact.mean()),
+        "within_one_bin": _round(near.mean()),
+        "intervals": _intervals(
+            mae=mean_interval(errors, clusters),
+            cs5=mean_interval(within, clusters),
+            bin_accuracy=mean_interval(exact, clusters),
+            within_one_bin=mean_interval(near, clusters),
+        ),
     }
 
 
 def pose_metrics(
     truth: Sequence[Mapping[str, float]], predicted: Sequence[Mapping[str, float]], clusters: Sequence[Any]
 ) -> Result:
-    """Return mean absolute error in degrees of each angle, and ``mae``, their mean.
+    """Return mean absolute error in degrees of each angle, ``mae``, their mean, and the geodesic error.
 
-    Answers may lack an angle; each angle is scored over the answers that state it (``n_pan``, ``n_tilt``).
+    Answers may lack an angle; each angle is scored over the answers that state it (``n_pan``, ``n_tilt``),
+    and ``geodesic`` (the angle between the poses) over those that state all angles of the label.
 
     Example:
         >>> truth = [{"pan": 30, "tilt": 0}, {"pan": -30, "tilt": 15}]
@@ -103,15 +112,25 @@ def pose_metrics(
     sklearn = need("sklearn.metrics", "metrics")
     result: Result = {}
     bounds = {}
-    for axis in ("pan", "tilt"):
-        stated = [i for i, answer in enumerate(predicted) if axis in answer]
+    axes = [
+        axis for axis in ("pan", "tilt", "roll") if axis != "roll" or any("roll" in pose for pose in truth)
+    ]
+    for axis in axes:
+        stated = [i for i, answer in enumerate(predicted) if axis in answer and axis in truth[i]]
         right, said = [truth[i][axis] for i in stated], [predicted[i][axis] for i in stated]
         result[f"n_{axis}"] = len(stated)
         result[f"mae_{axis}"] = _round(sklearn.mean_absolute_error(right, said)) if stated else None
         bounds[f"mae_{axis}"] = mean_interval(
             np.abs(np.subtract(said, right, dtype=float)), [clusters[i] for i in stated]
         )
-    known = [result[f"mae_{axis}"] for axis in ("pan", "tilt") if result[f"mae_{axis}"] is not None]
+    whole = [i for i, answer in enumerate(predicted) if truth[i].keys() <= answer.keys()]
+    labels, answers = (
+        [{axis: one[i][axis] for axis in truth[i]} for i in whole] for one in (truth, predicted)
+    )
+    angles = geodesic_degrees(labels, answers)
+    result |= {"n_geodesic": len(whole), "geodesic": _round(angles.mean()) if whole else None}
+    bounds["geodesic"] = mean_interval(angles, [clusters[i] for i in whole])
+    known = [result[f"mae_{axis}"] for axis in axes if result[f"mae_{axis}"] is not None]
     return result | {"mae": _round(np.mean(known)) if known else None, "intervals": _intervals(**bounds)}
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from facemllm.evaluation.bootstrap import mean_interval
 from facemllm.evaluation.groups import group_table
 from facemllm.evaluation.metrics import Result
 from facemllm.evaluation.parsing import Outcome
 from facemllm.evaluation.tasks import EvalTask, Question
+
+if TYPE_CHECKING:
+    from facemllm.evaluation.protocols import Protocol
 
 COUNTS: dict[Outcome, str] = {
     "answer": "answered",
@@ -21,6 +26,8 @@ COUNTS: dict[Outcome, str] = {
     "wrong type": "wrong_type",
 }
 """What the counts of outcomes are called in a report."""
+
+_LONG = ("per_attribute", "by_group", "answered_by_group", "notes", "shares")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Record:
         cluster: Who is on the picture, or the sample's id.
         groups: Group metadata of the sample.
         head: The record is of a head, not of generated text.
+        image: Where the picture is; it is not written to files.
     """
 
     sample: str
@@ -50,18 +58,23 @@ class Record:
     cluster: str
     groups: dict[str, str] = field(default_factory=dict)
     head: bool = False
+    image: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            "id": self.sample,
-            "task": self.task,
-            "question": self.question.text,
-            "text": self.text,
-            "outcome": self.outcome,
-            "prediction": self.prediction,
-            "label": self.truth,
-        } | ({"head": True} if self.head else {})
+        return (
+            {
+                "id": self.sample,
+                "task": self.task,
+                "question": self.question.text,
+                "text": self.text,
+                "outcome": self.outcome,
+                "prediction": self.prediction,
+                "label": self.truth,
+            }
+            | ({"cluster": self.cluster} if self.cluster != self.sample else {})
+            | ({"head": True} if self.head else {})
+        )
 
 
 def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
@@ -92,6 +105,11 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     is_error = task.group_score == "mae"
     if not is_error:
         result["accuracy_all"] = round(float(scores.sum()) / n, 5)
+    if len(answered) < n:
+        said = np.array([float(record.outcome == "answer") for record in records])
+        result["answered_by_group"] = group_table(
+            said, [record.groups for record in records], [record.cluster for record in records]
+        )
     result["by_group"] = {
         "metric": task.group_score,
         "overall": round(float(scores.mean()), 5),
@@ -100,4 +118,14 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
             scores, [record.groups for record in answered], clusters, lower_is_better=is_error
         ),
     }
+    return result
+
+
+def summarise_protocol(protocol: Protocol, task: EvalTask, records: Sequence[Record]) -> Result:
+    """Return the scores of a protocol's seen and unseen attributes apart."""
+    result: Result = {"name": protocol.name, "version": protocol.version}
+    for part in ("seen", "unseen"):
+        own = [record for record in records if protocol.part(str(record.question.attribute)) == part]
+        summary = summarise(task, own) if own else {"n": 0}
+        result[part] = {key: value for key, value in summary.items() if key not in _LONG}
     return result

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.evaluation.markdown import render_markdown
+from facemllm.evaluation.page import render_html
 from facemllm.evaluation.records import Record
+from facemllm.evaluation.sheet import Faces
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,18 @@ class Report:
         """Return the tables of ``report.md``."""
         return render_markdown(self.summary)
 
-    def save(self, folder: str | Path, *, plots: bool = True) -> Path:
-        """Write ``report.json``, ``report.md``, ``results.jsonl`` (every answer) and the plots.
+    def to_html(self, *, faces: Faces = "blurred") -> str:
+        """Return ``report.html``: one page that needs nothing beside it; pictures as in :meth:`save`."""
+        return render_html(self.summary, self.records, faces=faces)
+
+    def save(self, folder: str | Path, *, plots: bool = True, faces: Faces = "blurred") -> Path:
+        """Write ``report.json``, ``report.md``, ``report.html``, ``results.jsonl`` and the plots.
 
         Args:
             folder: Made if missing.
             plots: Draw confusion matrices, scatters and group bars, as PNG.
+            faces: How the page shows the pictures answered worst: "blurred" beyond recognition, "shown", or
+                "none".
 
         Returns:
             The folder.
@@ -63,6 +71,7 @@ class Report:
 
             drawn = draw_all(self, folder)
         _write(folder / "report.md", render_markdown(self.summary, drawn))
+        _write(folder / "report.html", self.to_html(faces=faces))
         return folder
 
     def __str__(self) -> str:

@@ -12,11 +12,13 @@ from typing import Any, TypedDict
 class Said(TypedDict):
     """What a model said about one picture.
 
-    ``answers`` maps questions to texts, ``heads`` head names to results. ``face`` says whether a face was
+    ``answers`` maps questions to texts, ``chosen`` questions to the probability of each option, ``heads``
+    head names to results. ``face`` says whether a face was
     found; None where the model does not tell. ``error`` says why the picture is of no use, or is None.
     """
 
     answers: dict[str, str]
+    chosen: dict[str, dict[str, float]]
     heads: dict[str, Any]
     face: bool | None
     error: str | None
@@ -35,7 +37,7 @@ class PredictionStore:
 
     Example:
         >>> store = PredictionStore(None, "utkface", "m1")
-        >>> store.add("1.jpg", Said(answers={"How old?": "34"}, heads={}, face=True, error=None))
+        >>> store.add("1.jpg", Said(answers={"How old?": "34"}, chosen={}, heads={}, face=True, error=None))
         >>> store.get("1.jpg")["answers"]
         {'How old?': '34'}
     """
@@ -48,7 +50,7 @@ class PredictionStore:
 
     def get(self, sample: str) -> Said:
         """Return what is known of a sample; nothing at first."""
-        return self._said.get(sample, Said(answers={}, heads={}, face=None, error=None))
+        return self._said.get(sample, Said(answers={}, chosen={}, heads={}, face=None, error=None))
 
     def add(self, sample: str, said: Said) -> None:
         """Keep what was said, in memory and at the end of the file."""
@@ -63,6 +65,7 @@ class PredictionStore:
         known = self.get(sample)
         self._said[sample] = Said(
             answers=known["answers"] | said["answers"],
+            chosen=known["chosen"] | said["chosen"],
             heads=known["heads"] | said["heads"],
             face=known["face"] if said["face"] is None else said["face"],
             error=said["error"],
@@ -79,6 +82,7 @@ class PredictionStore:
                 if (line["dataset"], line["model"]) == (self.dataset, self.model):
                     said = Said(
                         answers=dict(line["answers"]),
+                        chosen=dict(line.get("chosen", {})),
                         heads=dict(line["heads"]),
                         face=line["face"],
                         error=line["error"],

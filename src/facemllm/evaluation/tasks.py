@@ -68,7 +68,10 @@ class EvalTask:
 
     def read(self, text: str) -> Parsed:
         """Read a model's answer."""
-        return parse(self.parser, text)
+        parsed = parse(self.parser, text)
+        if self.name == "pose" and parsed.outcome == "answer" and not {"pan", "tilt"} & set(parsed.label):
+            return Parsed("unparsed", span=parsed.span)  # a roll alone answers nothing that is labelled
+        return parsed
 
     def prediction(self, value: Any) -> Any:
         """Return a parsed answer, or what a head said, in the dataset's own terms."""
@@ -186,4 +189,5 @@ def _year_error(truth: float, predicted: float) -> float:
 
 
 def _pose_error(truth: dict[str, float], predicted: dict[str, float]) -> float:
-    return float(np.mean([abs(predicted[axis] - truth[axis]) for axis in predicted]))
+    stated = [axis for axis in predicted if axis in truth]
+    return float(np.mean([abs(predicted[axis] - truth[axis]) for axis in stated])) if stated else float("nan")

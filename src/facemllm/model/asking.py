@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from facemllm.core.errors import ConfigError
+from facemllm.model import engine, plain
 from facemllm.model.answers import Answer
+from facemllm.model.packing import split
 from facemllm.model.vision import View, views
-from facemllm.processing.template import IGNORE, stop_ids
+from facemllm.processing.template import Encoded
 
 DESCRIBE = "Describe this face."
 
@@ -35,7 +37,11 @@ class AskingMixin:
         detector: Any = "centerface",
         batch_size: int = 128,
     ) -> Any:
-        """Ask one or many questions about the face in a photo; the photo is encoded once.
+        """Ask one or many questions about the face in a photo; the photo is read once.
+
+        All questions share one reading of the picture and of what else they have in common (see
+        :mod:`facemllm.model.engine`); a later call about the same picture finds it in ``model.trunk_cache``.
+        Answers are greedy, and those of each question asked alone.
 
         Args:
             image: A photo (anything ``load_image`` reads), or a list of photos.
@@ -72,12 +78,10 @@ class AskingMixin:
             for picture in (image if many else [image])
         ]
         flat = [view for group in seen for view in group]
-        pairs = [(index, question) for index in range(len(flat)) for question in asked]
-        features = _encode(self, flat)
-        answers = iter(_generate(self, flat, features, pairs, max_new_tokens, batch_size))
+        answers = iter(_answers(self, flat, asked, max_new_tokens, batch_size))
         results = []
         for group in seen:
-            of_faces: list[Any] = [[next(answers) for _ in asked] for _ in group]
+            of_faces: list[Any] = [next(answers) for _ in group]
             of_faces = [item[0] for item in of_faces] if isinstance(questions, str) else of_faces
             results.append(of_faces if faces == "all" else of_faces[0])
         return results if many else results[0]
@@ -90,58 +94,62 @@ class AskingMixin:
     def choose(
         self: Any,
         image: Any,
-        question: str,
-        options: Sequence[str],
+        question: str | Sequence[str],
+        options: Sequence[str] | Sequence[Sequence[str]],
         *,
         crop: str | None = None,
         on_no_face: str = "error",
         detector: Any = "centerface",
+        batch_size: int = 128,
     ) -> Any:
         """Return the probability of each option as the answer, from the model's own likelihoods.
 
         The likelihood of an option is that of all its tokens and of ending there, so a longer option is not
-        preferred for sharing a beginning with a shorter one. Probabilities are over the options alone.
+        preferred for sharing a beginning with a shorter one. Probabilities are over the options alone. All
+        options of all questions are read in one pass; what they share is read once.
 
         Args:
             image: A photo, or a list of photos.
-            question: A question.
-            options: At least two different answers.
+            question: A question, or a list of K.
+            options: At least two different answers; for several questions, a list for each or one for all.
             crop: As in :meth:`ask`.
             on_no_face: As in :meth:`ask`.
             detector: As in :meth:`ask`.
+            batch_size: How many questions are read together.
 
         Returns:
-            A dict from option to probability, or a list of dicts.
+            A dict from option to probability; a list of K for a list of questions; a list of all that for a
+            list of photos.
 
         Raises:
-            ConfigError: If there are fewer than two different options.
+            ConfigError: If there are fewer than two different options, or not as many lists as questions.
         """
-        if len(set(options)) < 2 or len(set(options)) != len(options):
-            raise ConfigError(
-                "cannot choose",
-                given=list(options),
-                expected="two or more different options",
-                do="pass options=[...]",
-            )
+        asked = [question] if isinstance(question, str) else list(question)
+        each = _options_each(asked, [options] if isinstance(question, str) else options)
+        for given in each:
+            if len(set(given)) < 2 or len(set(given)) != len(given):
+                raise ConfigError(
+                    "cannot choose",
+                    given=given,
+                    expected="two or more different options",
+                    do="pass options=[...]",
+                )
         many = isinstance(image, (list, tuple))
         flat = [
             _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
         ]
-        features = _encode(self, flat)
         processor = self.checked_processor()
-        encoded = [processor.encode_qa(question, option) for option in options]
-        batch = {
-            k: v.to(self.device) for k, v in processor.pad(encoded, with_labels=True, left=False).items()
-        }
-        labels = batch.pop("labels")[:, 1:]
-        results = []
-        for feature in features:
-            logits = (
-                self(**batch, encoder_features=feature.expand(len(options), -1, -1)).logits[:, :-1].float()
-            )
-            scores = torch.gather(logits.log_softmax(-1), 2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)
-            likelihood = scores.masked_fill(labels == IGNORE, 0).sum(1)
-            results.append(dict(zip(options, likelihood.softmax(0).tolist(), strict=True)))
+        encoded = [
+            [processor.encode_qa(text, option) for option in own]
+            for text, own in zip(asked, each, strict=True)
+        ]
+        results: list[Any] = []
+        for scores in _likelihoods(self, flat, encoded, batch_size):
+            found = [
+                dict(zip(own, torch.tensor(row).softmax(0).tolist(), strict=True))
+                for own, row in zip(each, scores, strict=True)
+            ]
+            results.append(found[0] if isinstance(question, str) else found)
         return results if many else results[0]
 
     @torch.inference_mode()
@@ -171,7 +179,7 @@ class AskingMixin:
             _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
         ]
         module = self.heads[head]
-        results = module.predict(module(_encode(self, flat)))
+        results = module.predict(module(self.encode([view.crop for view in flat])))
         return results if many else results[0]
 
 
@@ -185,42 +193,59 @@ def _views(model: Any, image: Any, crop: str | None, on_no_face: str, detector: 
     )
 
 
-def _encode(model: Any, flat: Sequence[View]) -> Tensor:
-    """Return the encoder's features of V views [V, N, D]."""
-    pixels = model.checked_processor().pixels([view.crop for view in flat])
-    parts = pixels.to(model.device, model.encoder_dtype).split(64)
-    return torch.cat([model.encoder(part) for part in parts])
-
-
-def _generate(
-    model: Any,
-    flat: Sequence[View],
-    features: Tensor,
-    pairs: Sequence[tuple[int, str]],
-    max_new_tokens: int,
-    batch_size: int,
-) -> Iterator[Answer]:
+def _answers(
+    model: Any, flat: Sequence[View], asked: Sequence[str], max_new_tokens: int, batch_size: int
+) -> list[list[Answer]]:
+    """Return the answers to K questions about each of V views."""
     processor = model.checked_processor()
-    tokenizer = processor.tokenizer
-    stops = stop_ids(tokenizer)
-    for start in range(0, len(pairs), batch_size):
-        chunk = pairs[start : start + batch_size]
-        batch = processor.pad([processor.encode_prompt(q) for _, q in chunk], with_labels=False, left=True)
-        output = model.generate(
-            **{key: value.to(model.device) for key, value in batch.items()},
-            encoder_features=features[[index for index, _ in chunk]],
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=stops,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0],
-            return_dict_in_generate=True,
-            output_logits=True,
+    prompts = [processor.encode_prompt(question) for question in asked]
+    cut = None if model.plain_reasons or not prompts else split(prompts)
+    if cut is None:
+        generated = plain.generate(
+            model, _features(model, flat), prompts, max_new_tokens=max_new_tokens, batch_size=batch_size
         )
-        new = output.sequences[:, batch["input_ids"].shape[1] :]
-        logprobs = torch.stack([step.float().log_softmax(-1) for step in output.logits], dim=1)
-        chosen = logprobs.gather(2, new.unsqueeze(2)).squeeze(2)
-        for (index, question), ids, scores in zip(chunk, new, chosen, strict=True):
-            ends = [i for i, token in enumerate(ids.tolist()) if token in stops]
-            length = ends[0] + 1 if ends else len(ids)
-            text = tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
-            yield Answer(text, question, float(scores[:length].mean().exp()), flat[index].face)
+    else:
+        generated = engine.generate(model, flat, cut, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    decode = processor.tokenizer.decode
+    return [
+        [
+            Answer(
+                decode(one.ids, skip_special_tokens=True).strip(),
+                question,
+                math.exp(sum(one.logprobs) / len(one.logprobs)),
+                view.face,
+            )
+            for question, one in zip(asked, of_view, strict=True)
+        ]
+        for view, of_view in zip(flat, generated, strict=True)
+    ]
+
+
+def _likelihoods(
+    model: Any, flat: Sequence[View], encoded: Sequence[Sequence[Encoded]], batch_size: int
+) -> list[list[list[float]]]:
+    """Return the log-likelihood of each option of K questions about each of V views."""
+    every = [prompt for options in encoded for prompt in options]
+    if not model.plain_reasons and split(every) is not None:
+        return list(engine.likelihoods(model, flat, encoded, batch_size=batch_size))
+    features = _features(model, flat)
+    by_question = [plain.likelihoods(model, features, options) for options in encoded]
+    return [list(of_view) for of_view in zip(*by_question, strict=True)]
+
+
+def _features(model: Any, flat: Sequence[View]) -> torch.Tensor:
+    features: torch.Tensor = model.encode([view.crop for view in flat])
+    return features
+
+
+def _options_each(asked: Sequence[str], options: Any) -> list[list[str]]:
+    if options and all(isinstance(option, str) for option in options):
+        return [list(options)] * len(asked)
+    if len(options) != len(asked):
+        raise ConfigError(
+            "questions and options do not fit together",
+            given=f"{len(asked)} questions, {len(options)} lists of options",
+            expected="a list of options for each question",
+            do="pass options=[[...], ...], or one list for all",
+        )
+    return [list(own) for own in options]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.model.face_mllm import FaceMLLM
+from facemllm.model.llava import from_llava
+from facemllm.model.saving import HUB_OPTIONS, loaded, read_config
 
 BUILT_IN = ("facemllm-tiny",)
 
@@ -29,7 +31,8 @@ class AutoFaceMLLM:
         """Load a model.
 
         Args:
-            name: "facemllm-tiny", a folder, or an id on the hub. A folder of the same name goes first.
+            name: "facemllm-tiny", a folder, or an id on the hub, of a FaceMLLM or of transformers' LLaVA. A
+                folder of the same name goes first.
             **options: As for ``transformers``: ``revision``, ``local_files_only``, ``cache_dir``, ``dtype``.
 
         Raises:
@@ -38,4 +41,8 @@ class AutoFaceMLLM:
         options.setdefault("dtype", "float32" if str(name) in BUILT_IN else "auto")
         if str(name) in BUILT_IN and not Path(name).is_dir():
             name = str(files("facemllm") / "assets" / str(name))
+        hub = {key: options[key] for key in HUB_OPTIONS if key in options}
+        if not options.get("trust_remote_code") and read_config(name, **hub).get("model_type") == "llava":
+            where = str(name)
+            return loaded(lambda: from_llava(where, **options), name)  # type: ignore[no-any-return]
         return FaceMLLM.from_pretrained(name, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,13 @@ from facemllm.core.errors import CheckpointError, ConfigError
 from facemllm.encoders import create_encoder
 from facemllm.heads import create_head
 from facemllm.language import LanguageModel, apply_lora, load_language_model
+from facemllm.language.kernels import marker, use_our_attention
 from facemllm.model.asking import AskingMixin
 from facemllm.model.config import FaceMLLMConfig
+from facemllm.model.passes import TrainingPass
 from facemllm.model.saving import SavingMixin
+from facemllm.model.trunk_cache import TrunkCache
+from facemllm.ops import PrefixTree
 from facemllm.processing.processor import FaceProcessor
 
 
@@ -97,6 +101,9 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         for name, spec in (config.heads or {}).items():
             self.heads[name] = create_head(**spec, in_dim=self.encoder.embed_dim)
         self.processor: FaceProcessor | None = None
+        # Why questions cannot share one reading of a picture; each is then a sequence of its own.
+        self.plain_reasons: list[str] = use_our_attention(language_model)
+        self.trunk_cache = TrunkCache()
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -173,6 +180,36 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         """Map pixel values [B, 3, S, S] to tokens for the language model [B, N, D]."""
         return self.connector(self.encoder(pixel_values))
 
+    def encode(self, crops: Sequence[Any]) -> Tensor:
+        """Map face crops (RGB pictures) to the encoder's features [V, N', D']."""
+        pixels = self.checked_processor().pixels(crops).to(self.device, self.encoder_dtype)
+        return torch.cat([self.encoder(part) for part in pixels.split(64)])
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        *,
+        pixel_values: Tensor | None = None,
+        encoder_features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return embeddings [B, L, D] with pictures in their places, and the pictures' tokens [P, N, D].
+
+        Args:
+            input_ids: Token ids with the image id where features go [B, L].
+            pixel_values: The pictures, in order [P, 3, S, S].
+            encoder_features: The encoder's output for them, if already computed [P, N', D'].
+
+        Raises:
+            ConfigError: If the number of image ids and of features differ.
+        """
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        if encoder_features is None and pixel_values is not None:
+            encoder_features = self.encoder(pixel_values.to(self.encoder_dtype))
+        if encoder_features is None:
+            return embeds, None
+        features = self.connector(encoder_features.to(self.encoder_dtype))
+        return _merge(embeds, input_ids == self.config.image_token_id, features), features
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -184,9 +221,13 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        tree: PrefixTree | None = None,
         **kwargs: Any,
     ) -> FaceMLLMOutput:
         """Run the language model on text with pictures in it.
+
+        With ``tree``, the one row of ``input_ids`` is a pack of trunks (each with its picture) and their
+        branches; the result is that of as many separate sequences, each a trunk and one branch of it.
 
         Args:
             input_ids: Token ids with the image id where features go [B, L].
@@ -197,20 +238,24 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             past_key_values: transformers cache of earlier tokens.
             inputs_embeds: Embeddings [B, L, D] instead of ids; pictures are then already in them.
             labels: Ids to predict, -100 to leave out [B, L].
-            logits_to_keep: How many of the last logits to compute; 0 for all.
+            logits_to_keep: How many of the last logits to compute, or of which positions; 0 for all.
+            tree: How the tokens of a pack hang together; they need neither mask nor positions.
             **kwargs: For the language model.
 
         Raises:
-            ConfigError: If the number of image ids and of features differ.
+            ConfigError: If the number of image ids and of features differ, or the language model cannot take
+                a pack.
         """
         features = None
         if inputs_embeds is None:
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-            if encoder_features is None and pixel_values is not None:
-                encoder_features = self.encoder(pixel_values.to(self.encoder_dtype))
-            if encoder_features is not None:
-                features = self.connector(encoder_features.to(self.encoder_dtype))
-                inputs_embeds = _merge(inputs_embeds, input_ids == self.config.image_token_id, features)
+            assert input_ids is not None
+            inputs_embeds, features = self.embed(
+                input_ids, pixel_values=pixel_values, encoder_features=encoder_features
+            )
+        if tree is not None:
+            self._check_pack(inputs_embeds, tree)
+            attention_mask, position_ids = marker(inputs_embeds), tree.positions(inputs_embeds.device)[None]
+            kwargs |= {"pack": TrainingPass(tree), "use_cache": False}
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -232,6 +277,22 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             attentions=outputs.attentions,
             image_features=features,
         )
+
+    def _check_pack(self, inputs_embeds: Tensor, tree: PrefixTree) -> None:
+        if self.plain_reasons:
+            raise ConfigError(
+                "this language model cannot take a pack",
+                given="; ".join(self.plain_reasons),
+                expected="a language model of transformers with plain attention",
+                do="pass each question as a sequence of its own",
+            )
+        if inputs_embeds.shape[:2] != (1, tree.length):
+            raise ConfigError(
+                "pack and tree do not fit together",
+                given=f"{tuple(inputs_embeds.shape[:2])} tokens",
+                expected=f"(1, {tree.length})",
+                do="lay trunks and branches end to end in one row",
+            )
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Any, **kwargs: Any

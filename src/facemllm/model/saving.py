@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from facemllm.core.errors import CheckpointError
+from facemllm.core.errors import CheckpointError, FaceMLLMError
 from facemllm.language import refuse_remote_code
+from facemllm.processing.llava import LlavaFaceProcessor
 from facemllm.processing.processor import FaceProcessor
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
 class SavingMixin:
@@ -50,11 +51,18 @@ class SavingMixin:
                 expected="a checkpoint that is data",
                 do="leave the option out",
             )
-        hub = {key: options[key] for key in _HUB_OPTIONS if key in options}
-        _check_config(name, hub)
+        hub = {key: options[key] for key in HUB_OPTIONS if key in options}
+        kind = read_config(name, **hub).get("model_type")
+        if kind != "facemllm":
+            raise CheckpointError(
+                "checkpoint is of another kind of model",
+                given=f"model_type {kind!r}",
+                expected="'facemllm'",
+                do="load its language model with load_language_model and compose with FaceMLLM.from_parts",
+            )
         where = str(name)
         want_info = options.pop("output_loading_info", False)
-        model, info = _loaded(
+        model, info = loaded(
             lambda: super(SavingMixin, cls).from_pretrained(  # type: ignore[misc]
                 where, *args, use_safetensors=True, output_loading_info=True, **options
             ),
@@ -75,34 +83,55 @@ class SavingMixin:
                 expected="a tensor for each parameter and no other",
                 do="save the model again with save_pretrained",
             )
-        model.processor = _loaded(lambda: FaceProcessor.from_pretrained(where, **hub), name)
+        model.processor = loaded(lambda: _load_processor(where, hub), name)
         model.eval()
         return (model, info) if want_info else model
 
 
-def _check_config(name: str | Path, hub: dict[str, Any]) -> None:
-    """Read config.json as plain JSON before any class is chosen by it."""
+def read_config(name: str | Path, **hub: Any) -> dict[str, Any]:
+    """Read config.json as plain JSON, before any class is chosen by it.
+
+    Raises:
+        CheckpointError: If there is none, or it asks for code to be run.
+    """
+    config = _read_json(name, "config.json", hub)
+    refuse_remote_code(config, source="config.json")
+    return config
+
+
+def _read_json(name: str | Path, file: str, hub: dict[str, Any]) -> dict[str, Any]:
     from transformers.utils import cached_file
 
-    path = _loaded(lambda: cached_file(str(name), "config.json", **hub), name)
+    path = loaded(lambda: cached_file(str(name), file, **hub), name)
     try:
-        config = json.loads(Path(path).read_text())
+        values = json.loads(Path(path).read_text())
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
     except (TypeError, ValueError) as error:
-        raise CheckpointError("cannot read config.json", given=name, expected="JSON", do=str(error)) from None
-    refuse_remote_code(config, source="config.json")
-    if config.get("model_type") != "facemllm":
+        raise CheckpointError(f"cannot read {file}", given=name, expected="JSON", do=str(error)) from None
+    return values
+
+
+def _load_processor(name: str, hub: dict[str, Any]) -> FaceProcessor:
+    """Load the processor by the class its configuration names, which must be one of ours."""
+    classes = {kind.__name__: kind for kind in (FaceProcessor, LlavaFaceProcessor)}
+    kind = _read_json(name, "processor_config.json", hub).get("processor_class")
+    if kind not in classes:
         raise CheckpointError(
-            "checkpoint is of another kind of model",
-            given=f"model_type {config.get('model_type')!r}",
-            expected="'facemllm'",
-            do="load its language model with load_language_model and compose with FaceMLLM.from_parts",
+            "checkpoint has an unknown processor",
+            given=repr(kind),
+            expected=" or ".join(classes),
+            do="save the model again with save_pretrained",
         )
+    processor: FaceProcessor = classes[kind].from_pretrained(name, **hub)
+    return processor
 
 
-def _loaded(load: Callable[[], Any], name: str | Path) -> Any:
+def loaded(load: Callable[[], Any], name: str | Path) -> Any:
+    """Return what ``load`` does, with whatever goes wrong as a CheckpointError about ``name``."""
     try:
         return load()
-    except CheckpointError:
+    except FaceMLLMError:
         raise
     except Exception as error:  # transformers, hub and safetensors each raise their own
         raise CheckpointError(

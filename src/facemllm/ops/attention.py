@@ -16,7 +16,14 @@ __all__ = ["attention", "merge_partials", "partial_attention"]
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask | None = None,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    backend: str | None = None,
 ) -> Tensor:
     """Return ``softmax(scale * q k^T) v`` over the keys that ``mask`` allows; a query without any gets zeros.
 
@@ -26,6 +33,8 @@ def attention(
         v: Values [B, G, K, Dv].
         mask: Which query sees which key; all if left out.
         scale: ``D ** -0.5`` if left out.
+        dropout: Probability that a weight is set to zero (the others grow to make up for it).
+        backend: Name of the backend that must compute it; that of ``use_backend``, or the first that can.
 
     Returns:
         [B, H, Q, Dv]
@@ -40,13 +49,19 @@ def attention(
         >>> attention(x, x, x, Causal()).shape
         torch.Size([1, 2, 5, 8])
     """
-    inputs = Inputs(q, k, v, mask, scale)
+    inputs = Inputs(q, k, v, mask, scale, dropout=dropout)
     _check(inputs)
-    return select_backend(inputs).run(inputs)[0]
+    return select_backend(inputs, backend).run(inputs)[0]
 
 
 def partial_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask | None = None,
+    *,
+    scale: float | None = None,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return attention over these keys and its log-sum-exp [B, H, Q], to be joined by ``merge_partials``.
 
@@ -55,7 +70,7 @@ def partial_attention(
     """
     inputs = Inputs(q, k, v, mask, scale, needs_lse=True)
     _check(inputs)
-    out, lse = select_backend(inputs).run(inputs)
+    out, lse = select_backend(inputs, backend).run(inputs)
     assert lse is not None
     return out, lse
 
@@ -76,6 +91,13 @@ def _check(inputs: Inputs) -> None:
             given=str(inputs),
             expected="q [B, H, Q, D], k [B, G, K, D], v [B, G, K, Dv], with H a multiple of G",
             do="split the width into heads: x.unflatten(-1, (H, D)).transpose(1, 2)",
+        )
+    if not 0 <= inputs.dropout < 1:
+        raise ConfigError(
+            "attention cannot drop these weights",
+            given=f"dropout={inputs.dropout}",
+            expected="a probability below 1",
+            do="pass 0 for none",
         )
     if not (q.dtype == k.dtype == v.dtype and q.device == k.device == v.device and q.is_floating_point()):
         raise ConfigError(

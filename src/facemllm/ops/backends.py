@@ -7,12 +7,12 @@ Without a choice the first that has no objection runs; ``use_backend`` makes the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -35,6 +35,7 @@ class Inputs:
     mask: Mask | None = None
     scale: float | None = None
     needs_lse: bool = False
+    dropout: float = 0.0
 
     def allowed(self) -> Tensor | None:
         """Return the dense mask, or none."""
@@ -47,7 +48,26 @@ class Inputs:
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in "qkv")
         mask = type(self.mask).__name__ if self.mask is not None else "none"
-        return f"{shapes}, {self.q.dtype} on {self.q.device}, mask {mask}, log-sum-exp {self.needs_lse}"
+        device = f"{self.q.dtype} on {self.q.device}"
+        return f"{shapes}, {device}, mask {mask}, log-sum-exp {self.needs_lse}, dropout {self.dropout}"
+
+
+class Function(NamedTuple):
+    """An op other than attention, of one backend."""
+
+    reasons: Callable[..., list[str]]
+    """Returns why it cannot honour its arguments; empty if it can."""
+    run: Callable[..., Tensor]
+
+
+class Arguments(NamedTuple):
+    """The arguments of an op, described by the tensors among them."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        tensors = [x for x in self.values if isinstance(x, Tensor)]
+        return ", ".join(f"{tuple(x.shape)} {x.dtype} on {x.device}" for x in tensors)
 
 
 class Backend(Protocol):
@@ -73,6 +93,7 @@ def backend_names() -> list[str]:
     return list(_MODULES)
 
 
+@cache
 def load_backend(name: str) -> Backend:
     """Import a backend.
 
@@ -94,6 +115,8 @@ def load_backend(name: str) -> Backend:
 def use_backend(name: str) -> Iterator[None]:
     """Have attention computed by this backend, and by no other, within a ``with`` block.
 
+    Other ops are computed by it where it has them.
+
     Raises:
         ConfigError: If there is none of that name.
 
@@ -109,26 +132,67 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def select_backend(inputs: Inputs) -> Backend:
+def select_backend(inputs: Inputs, name: str | None = None) -> Backend:
     """Return the backend that computes these inputs.
 
     Raises:
-        ConfigError: If the one chosen by ``use_backend`` cannot; its reasons are listed.
+        ConfigError: If the one chosen by name or by ``use_backend`` cannot; its reasons are listed.
     """
-    chosen = _chosen.get()
+    chosen = name or _chosen.get()
+    return _first([chosen] if chosen else list(_MODULES), "attention", inputs, _reasons_against)
+
+
+def select_function(
+    op: str, functions: Mapping[str, Function], name: str | None, arguments: Arguments
+) -> Callable[..., Tensor]:
+    """Return what computes an op other than attention.
+
+    Args:
+        op: Its name, for messages.
+        functions: What the backends that have it offer, fastest first.
+        name: The backend that must compute it. That of ``use_backend`` is taken if it has the op.
+        arguments: Of the call.
+
+    Raises:
+        ConfigError: If the one chosen by name cannot; its reasons are listed.
+    """
+
+    def reasons(backend: str, given: Arguments) -> list[str]:
+        if backend not in functions:
+            return [f"it has no {op} of its own"]
+        return list(_unavailable(backend)) or functions[backend].reasons(*given.values)
+
+    if name is not None:
+        load_backend(name)  # refuses a name that is none
+    chosen = name or (_chosen.get() if _chosen.get() in functions else None)
+    found = _first([chosen] if chosen else list(functions), op, arguments, reasons, load=lambda x: x)
+    return functions[found].run
+
+
+def _first(
+    names: Sequence[str],
+    op: str,
+    given: Any,
+    reasons_against: Callable[[str, Any], list[str]],
+    load: Callable[[str], Any] = load_backend,
+) -> Any:
     reasons: dict[str, list[str]] = {}
-    for name in [chosen] if chosen else _MODULES:
-        backend = load_backend(name)
-        reasons[name] = list(_unavailable(name)) or backend.not_supported_reasons(inputs)
+    for name in names:
+        load_backend(name)
+        reasons[name] = reasons_against(name, given)
         if not reasons[name]:
-            return backend
+            return load(name)
     raise ConfigError(
-        "no attention backend for these inputs",
-        given=str(inputs),
+        f"no backend of {op} for these inputs",
+        given=str(given),
         expected="inputs that the backend supports. "
         + "; ".join(f"{n}: {', '.join(r)}" for n, r in reasons.items()),
-        do="leave use_backend out, or choose 'eager', which takes everything",
+        do="leave the backend open, or choose 'eager', which takes everything",
     )
+
+
+def _reasons_against(name: str, inputs: Inputs) -> list[str]:
+    return list(_unavailable(name)) or load_backend(name).not_supported_reasons(inputs)
 
 
 def backend_report() -> dict[str, list[str]]:

@@ -13,7 +13,13 @@ from torch import Tensor
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Return ``softmax(scale * q k^T) v`` over the allowed keys; a query without any gets zeros.
 
@@ -23,6 +29,7 @@ def attention(
         v: Values [B, G, K, Dv].
         allowed: True where a query may see a key; broadcasts to [B, H, Q, K].
         scale: ``D ** -0.5`` if left out.
+        dropout: Probability that a weight is set to zero (the others grow to make up for it).
 
     Returns:
         [B, H, Q, Dv]
@@ -34,11 +41,17 @@ def attention(
         >>> attention(q, k, v, torch.eye(2, dtype=torch.bool))[0, 0].tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    return partial_attention(q, k, v, allowed, scale=scale)[0]
+    return partial_attention(q, k, v, allowed, scale=scale, dropout=dropout)[0]
 
 
 def partial_attention(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return attention over these keys only, with what lets ``merge_partials`` join it to others.
 
@@ -59,7 +72,7 @@ def partial_attention(
     )
     # Without keys the scores are all -inf, and -inf - -inf is not a number: subtract 0 there, exp(-inf) is 0.
     weights = torch.exp(scores - lse.masked_fill(lse == float("-inf"), 0)[..., None])
-    return weights.to(v.dtype) @ v, lse
+    return torch.nn.functional.dropout(weights, dropout).to(v.dtype) @ v, lse
 
 
 def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -137,6 +150,76 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
         tensor([0.])
     """
     return torch.nn.functional.silu(gate) * up
+
+
+def swiglu_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Return ``swiglu(x gate^T, x up^T) down^T``.
+
+    Args:
+        x: [..., D]
+        gate: [F, D]
+        up: [F, D]
+        down: [D, F]
+    """
+    return swiglu(x @ gate.mT, x @ up.mT) @ down.mT
+
+
+def sample_points(grid: Tensor, points: Tensor) -> Tensor:
+    """Read features between the four cells around a point, weighted by nearness.
+
+    A point outside the centres of the border's cells is moved there.
+
+    Args:
+        grid: Features [B, D, h, w]; cell (i, j) has its centre at ((j + 0.5) / w, (i + 0.5) / h).
+        points: x, y as fractions of the picture [B, P, 2].
+
+    Returns:
+        [B, P, D]
+
+    Example:
+        >>> sample_points(torch.arange(4.0).view(1, 1, 2, 2), torch.tensor([[[0.5, 0.25]]])).item()
+        0.5
+    """
+    height, width = grid.shape[2:]
+    size = torch.tensor([width, height], dtype=points.dtype, device=points.device)
+    place = torch.minimum((points * size - 0.5).clamp(min=0), size - 1)
+    low = place.floor()
+    part = (place - low).to(grid.dtype)
+    total = grid.new_zeros(*points.shape[:2], grid.shape[1])
+    item = torch.arange(grid.shape[0], device=grid.device)[:, None]
+    for right in (0, 1):
+        for below in (0, 1):
+            column = (low[..., 0].long() + right).clamp(max=width - 1)
+            row = (low[..., 1].long() + below).clamp(max=height - 1)
+            near_x = part[..., 0] if right else 1 - part[..., 0]
+            near_y = part[..., 1] if below else 1 - part[..., 1]
+            total = total + (near_x * near_y)[..., None] * grid[item, :, row, column]
+    return total
+
+
+def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
+    """Average the features at ``(2 * bins) ** 2`` points spread evenly over each box.
+
+    Args:
+        grid: Features [B, D, h, w].
+        boxes: x1, y1, x2, y2 as fractions of the picture [B, R, 4]; cut off at its border.
+        bins: Half the number of points along a side.
+
+    Returns:
+        [B, R, D]
+
+    Source: Mask R-CNN, arXiv 1703.06870, section 3 (RoIAlign).
+
+    Example:
+        >>> grid = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> pool_regions(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
+        1.5
+    """
+    x1, y1, x2, y2 = boxes.clamp(0, 1)[..., None].unbind(2)  # each [B, R, 1]
+    steps = (torch.arange(2 * bins, dtype=boxes.dtype, device=boxes.device) + 0.5) / (2 * bins)
+    x, y = x1 + (x2 - x1) * steps, y1 + (y2 - y1) * steps  # [B, R, 2 * bins]
+    points = torch.stack(torch.broadcast_tensors(x[..., None, :], y[..., :, None]), dim=-1)
+    return sample_points(grid, points.flatten(1, 3)).unflatten(1, (boxes.shape[1], -1)).mean(2)
 
 
 def _logsumexp(lses: Tensor) -> Tensor:

@@ -115,6 +115,9 @@ def sample_points(grid: Tensor, points: Tensor) -> Tensor:
         >>> sample_points(grid, torch.tensor([[[0.25, 0.25], [0.5, 0.25]]])).flatten().tolist()
         [0.0, 0.5]
     """
-    lattice = (points.to(grid.dtype) * 2 - 1).unsqueeze(2)  # [B, P, 1, 2] in [-1, 1]
-    sampled = F.grid_sample(grid, lattice, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled.squeeze(3).transpose(1, 2)
+    dtype = torch.promote_types(grid.dtype, torch.float32)  # bfloat16 has 3 digits for a place in the picture
+    lattice = (points.to(grid.device, dtype) * 2 - 1).unsqueeze(2)  # [B, P, 1, 2] in [-1, 1]
+    sampled = F.grid_sample(
+        grid.to(dtype), lattice, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.squeeze(3).transpose(1, 2).to(grid.dtype)

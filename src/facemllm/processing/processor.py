@@ -15,7 +15,14 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from facemllm.core.errors import TokenizationError
 from facemllm.processing.image import Crop, crop_face, load_image, to_tensor
-from facemllm.processing.template import IGNORE, Encoded, encode_chat, encode_prompt, with_images
+from facemllm.processing.template import (
+    IGNORE,
+    Encoded,
+    encode_chat,
+    encode_prompt,
+    stop_ids,
+    with_images,
+)
 
 Box = tuple[float, float, float, float]
 
@@ -149,6 +156,10 @@ class FaceProcessor(ProcessorMixin):
             {"role": "assistant", "content": answer},
         ]
         return encode_chat(self.tokenizer, turns, image_tokens=self.image_tokens, images=images)
+
+    def stop_ids(self) -> list[int]:
+        """Return the ids at which generation stops."""
+        return stop_ids(self.tokenizer)
 
     def pad(self, encoded: Sequence[Encoded], *, with_labels: bool, left: bool) -> dict[str, Tensor]:
         """Pad to [B, L]: on the left for generation, so that all answers start at the end."""

@@ -164,6 +164,17 @@ def control_tokens(tokenizer: Any) -> set[str]:
     return {token for token in special if len(token) > 1 and not is_face_token(token)} | {IMAGE_TOKEN}
 
 
+def refuse_control_tokens(tokenizer: Any, text: str) -> None:
+    """Refuse a text that spells a control token.
+
+    Raises:
+        TokenizationError: If it does.
+    """
+    for token in control_tokens(tokenizer):
+        if token in text:
+            raise _control_error(token)
+
+
 def stop_ids(tokenizer: Any) -> list[int]:
     """Return the ids at which generation stops: end of sequence and the template's end of turn.
 

@@ -9,7 +9,9 @@ from torch import Tensor
 SHIFT, TURN, ZOOM = 0.08, 0.26, (0.85, 1.12)  # share of the side, radians, factor
 
 
-def augment(pixels: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    pixels: Tensor, size: int, generator: torch.Generator, *, out: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Mirror, shift, turn, zoom, recolour, blur and cover crops at random.
 
     Some colour photos are turned grey and some are reduced to 48 pixels, because expression datasets are
@@ -18,8 +20,9 @@ def augment(pixels: Tensor, size: int, generator: torch.Generator) -> tuple[Tens
 
     Args:
         pixels: Crops with their margin [B, W, W, 3], uint8.
-        size: Side S of the result.
+        size: Side S of what the model sees of a crop, in pixels of the crop.
         generator: Of all randomness.
+        out: Side of the result, if it is another: the same view in fewer pixels.
 
     Returns:
         Images [B, 3, S, S] with values in [0, 1], and which were mirrored [B].
@@ -45,6 +48,7 @@ def augment(pixels: Tensor, size: int, generator: torch.Generator) -> tuple[Tens
     matrix = torch.stack(
         [torch.stack([cos * side, -sin, shift[:, 0]], 1), torch.stack([sin * side, cos, shift[:, 1]], 1)], 1
     )
+    size = size if out is None else out
     grid = F.affine_grid(matrix, [batch, 3, size, size], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

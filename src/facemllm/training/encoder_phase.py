@@ -88,7 +88,10 @@ def pretrain_encoder(
             pixels.append(torch.from_numpy(crops.pixels[index].copy()))
             samples.append(crops.samples[index])
         generator = torch.Generator().manual_seed(rng.getrandbits(40))
-        images, mirrored = augment(torch.stack(pixels), size, generator)
+        early = step < phase.early_share * phase.steps
+        images, mirrored = augment(
+            torch.stack(pixels), size, generator, out=phase.early_size if early else None
+        )
         samples = [mirror(sample, bool(flip)) for sample, flip in zip(samples, mirrored, strict=True)]
         images = normalise(images, mean, std).to(model.device, memory_format=torch.channels_last)
         features = model.encoder(images)

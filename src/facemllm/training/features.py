@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facemllm.data import FaceSample
+from facemllm.training import augment as augmentation
 from facemllm.training.augment import augment, centre_views, normalise
 from facemllm.training.crops import CropSet
 from facemllm.training.progress import track
@@ -65,18 +71,23 @@ class PixelSet:
 
 @torch.inference_mode()
 def encode_views(
-    encoder: nn.Module,
+    encoder: Any,
     crops: CropSet,
     *,
     views: int,
     size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    cache: Path,
     seed: int = 0,
     batch_size: int = 128,
     progress: bool = True,
 ) -> FeatureSet:
-    """Encode every crop as it is, and ``views - 1`` times changed at random.
+    """Encode every crop as it is, and ``views - 1`` times changed at random; once, and then from ``cache``.
+
+    Features are kept in a folder named by all they depend on: pixels, weights and architecture of the
+    encoder, and the arguments below. What has changed is found in no folder and computed anew. A run that is
+    stopped goes on from what it has noted as done; the features are those of a run that was not stopped.
 
     Args:
         encoder: A vision encoder.
@@ -85,25 +96,76 @@ def encode_views(
         size: Side S of the encoder's input in pixels.
         mean: Of the channels.
         std: Of the channels.
+        cache: Folder of the features' folders.
         seed: Of the changes.
         batch_size: Crops a step.
         progress: Whether to show a bar.
     """
     encoder.eval()
-    generator = torch.Generator().manual_seed(seed)
-    device = next(encoder.parameters()).device
-    features, mirrored = [], []
-    starts = range(0, len(crops), batch_size)
-    for start in track(starts, f"features of {crops.name}", enabled=progress):
-        pixels = torch.from_numpy(crops.pixels[start : start + batch_size].copy())
+    look = {"views": views, "size": size, "mean": mean, "std": std, "seed": seed, "batch": batch_size}
+    folder = cache / f"{crops.name}-features-{_key(encoder, crops, look)}"
+    shape = (len(crops), views, *encoder(torch.zeros(1, 3, size, size, device=_device(encoder))).shape[1:])
+    features, mirrored, done = _open(folder, shape)
+    starts = range(done, len(crops), batch_size)
+    for start in track(starts, f"features of {crops.name}", enabled=progress and done < len(crops)):
+        end = min(start + batch_size, len(crops))
+        # Of its own in each batch, so that a run that goes on changes crops as one that was not stopped.
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        pixels = torch.from_numpy(np.array(crops.pixels[start:end]))
         rows = [centre_views(pixels, size)]
         flips = [torch.zeros(len(pixels), dtype=torch.bool)]
         for _ in range(views - 1):
             images, flipped = augment(pixels, size, generator)
             rows.append(images)
             flips.append(flipped)
-        images = normalise(torch.cat(rows), mean, std).to(device, memory_format=torch.channels_last)
-        out = encoder(images).half().cpu()
-        features.append(out.unflatten(0, (views, -1)).transpose(0, 1).contiguous())
-        mirrored.append(torch.stack(flips, 1))
-    return FeatureSet(crops, torch.cat(features), torch.cat(mirrored))
+        images = normalise(torch.cat(rows), mean, std)
+        out = encoder(images.to(_device(encoder), memory_format=torch.channels_last)).half().cpu()
+        features[start:end] = out.unflatten(0, (views, -1)).transpose(0, 1).numpy()
+        mirrored[start:end] = torch.stack(flips, 1).numpy()
+        if end == len(crops) or (start // batch_size) % 16 == 15:
+            _note(folder, features, mirrored, end)
+    kept = (np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in _FILES)
+    return FeatureSet(crops, *(torch.from_numpy(array) for array in kept))
+
+
+_FILES = ("features.npy", "mirrored.npy")
+
+
+def _key(encoder: Any, crops: CropSet, look: dict[str, Any]) -> str:
+    changes = {"shift": augmentation.SHIFT, "turn": augmentation.TURN, "zoom": augmentation.ZOOM}
+    digest = hashlib.blake2b(
+        json.dumps([encoder.spec, look, changes], sort_keys=True).encode(), digest_size=12
+    )
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for start in range(0, len(crops), 1024):
+        digest.update(crops.pixels[start : start + 1024].tobytes())
+    return digest.hexdigest()
+
+
+def _open(folder: Path, shape: tuple[int, ...]) -> tuple[Any, Any, int]:
+    """Return the arrays of a folder, made if need be, and how many crops are in them."""
+    note = folder / "done.json"
+    done = json.loads(note.read_text())["crops"] if note.is_file() else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = [
+        np.lib.format.open_memmap(folder / name, mode="r+")
+        if done
+        else np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=of)
+        for name, dtype, of in zip(_FILES, (np.float16, np.bool_), (shape, shape[:2]), strict=True)
+    ]
+    return arrays[0], arrays[1], done
+
+
+def _note(folder: Path, features: Any, mirrored: Any, crops: int) -> None:
+    """Write down how many crops are done, once they are on disk."""
+    features.flush()
+    mirrored.flush()
+    fresh = folder / "done.json.new"
+    fresh.write_text(json.dumps({"crops": crops}))
+    fresh.replace(folder / "done.json")
+
+
+def _device(encoder: nn.Module) -> torch.device:
+    return next(encoder.parameters()).device

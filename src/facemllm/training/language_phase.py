@@ -12,7 +12,7 @@ from facemllm.language import LanguageModel, tiny_language_model
 from facemllm.processing.processor import FaceProcessor
 from facemllm.processing.template import IGNORE
 from facemllm.training.loop import run_steps
-from facemllm.training.losses import answer_loss
+from facemllm.training.losses import answer_loss, shifted
 from facemllm.training.progress import RunLog
 from facemllm.training.recipe import LanguagePhase
 
@@ -76,9 +76,9 @@ def make_language_model(
         )
         # The question is language too: here, unlike in the stages, every token but padding is learnt.
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE)
-        return answer_loss(
-            model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, labels
-        )
+        predictors, targets = shifted(labels)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return answer_loss(logits.flatten(0, 1)[predictors], targets)
 
     llm.model.train()
     run_steps(

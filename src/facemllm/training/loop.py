@@ -88,7 +88,8 @@ def run_steps(
         return
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+    # The precision is a phase's own, an Accelerator's that of the whole process: autocast is torch's.
+    accelerator = Accelerator(mixed_precision="no")
     optimizer = torch.optim.AdamW(
         [dict(group) for group in groups], weight_decay=weight_decay, betas=(0.9, 0.98)
     )
@@ -100,7 +101,7 @@ def run_steps(
     parameters = [parameter for group in groups for parameter in group["params"]]
     for step in track(range(start, steps), name, enabled=progress):
         torch.manual_seed(seed * 1_000_003 + step)
-        with accelerator.autocast():  # for what a loss calls beside the wrapped model, such as its parts
+        with torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             loss = loss_of(wrapped, step)
         if not torch.isfinite(loss):
             raise TrainingError(

@@ -1,46 +1,24 @@
-"""From features and labels to batches of question-answer pairs.
+"""From features and labels to a step's pictures and question-answer pairs.
 
-A batch is a function of (recipe, stage, step) and of nothing else, so a resumed run sees exactly the
-batches it would have seen.
+What a step draws is a function of (recipe, stage, step) and of nothing else, so a resumed run sees exactly
+what it would have seen.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from facemllm.core.errors import TrainingError
 from facemllm.data import QA, FaceSample, write_questions, write_unknown
 from facemllm.processing.processor import FaceProcessor
+from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.features import FeatureSet, PixelSet
 from facemllm.training.recipe import Stage
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs of one forward pass.
-
-    Attributes:
-        images: ``encoder_features`` [B, N, D] or ``pixel_values`` [B, 3, S, S] of each pair's image.
-        input_ids: [B, L].
-        attention_mask: [B, L].
-        labels: -100 where nothing is to be learnt [B, L].
-        tasks: The task of each pair.
-        samples: The id of each pair's sample.
-    """
-
-    images: dict[str, Tensor]
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    tasks: tuple[str, ...]
-    samples: tuple[str, ...]
 
 
 class StageData:
@@ -75,21 +53,18 @@ class StageData:
         # Phrasings and answers repeat: tokenising each pair once saves a third of a small model's step.
         self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
 
-    def batches(self, step: int) -> list[Batch]:
-        """Return the pairs of one step in ``length_groups`` batches, short pairs first.
-
-        A row is padded to the longest of its batch, so rows of like length together waste fewer tokens. What
-        is learnt is the same: see :func:`facemllm.training.losses.joint_loss`.
+    def draw(self, step: int) -> list[Pairs]:
+        """Return the pictures of one step, each with its question-answer pairs.
 
         Raises:
             TrainingError: If no question could be written for the drawn samples.
         """
         rng = random.Random(f"{self.seed}/{step}")
-        rows: list[tuple[Tensor, QA, str]] = []
-        draws = 0
-        while len(rows) < self.stage.batch_size:
-            draws += 1
-            if draws > 50 * self.stage.batch_size:
+        drawn: list[Pairs] = []
+        tries, missing = 0, self.stage.batch_size
+        while missing > 0:
+            tries += 1
+            if tries > 50 * self.stage.batch_size:
                 raise TrainingError(
                     "no questions for this stage",
                     given=f"stage {self.stage.name!r}, tasks {', '.join(self.stage.tasks)}",
@@ -98,22 +73,18 @@ class StageData:
                 )
             chosen = rng.choices(range(len(self.sources)), self.weights)[0]
             sample, mirrored, picture = self.sources[chosen].draw(rng)
-            for qa in self._pairs(mirror(sample, mirrored), picture, self._tasks[chosen], rng):
-                rows.append((picture, qa, sample.id))
-        rows = rows[: self.stage.batch_size]
-        rows.sort(key=lambda row: len(self._encode(row[1].question, row[1].answer)))
-        size = -(-len(rows) // self.stage.length_groups)
-        return [self._collate(rows[start : start + size]) for start in range(0, len(rows), size)]
+            pairs = self._pairs(mirror(sample, mirrored), picture, self._tasks[chosen], rng)[:missing]
+            if pairs:
+                missing -= len(pairs)
+                encoded = tuple(self._encode(qa.question, qa.answer) for qa in pairs)
+                tasks = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
+                drawn.append(Pairs(sample.id, picture, encoded, tasks))
+        return drawn
 
-    def _collate(self, rows: Sequence[tuple[Tensor, QA, str]]) -> Batch:
-        encoded = [self._encode(qa.question, qa.answer) for _, qa, _ in rows]
-        padded = self.processor.pad(encoded, with_labels=True, left=False)
-        return Batch(
-            images={self.sources[0].key: torch.stack([picture for picture, _, _ in rows])},
-            tasks=tuple(qa.task if qa.form == "open" else qa.form for _, qa, _ in rows),
-            samples=tuple(name for _, _, name in rows),
-            **padded,
-        )
+    def batch(self, step: int, *, packs: bool = True) -> Batch:
+        """Return one step's pairs as a pack, or as padded rows where the language model cannot take packs."""
+        drawn, key = self.draw(step), self.sources[0].key
+        return packed(drawn, key=key) if packs else padded(drawn, key=key, processor=self.processor)
 
     def _pairs(
         self, sample: FaceSample, picture: Tensor, tasks: Sequence[str], rng: random.Random

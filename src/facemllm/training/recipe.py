@@ -48,6 +48,9 @@ class EncoderPhase(StrictModel):
         weight_decay: Of AdamW.
         ema: Decay of the averaged weights that are kept.
         precision: bfloat16 where the device is faster with it; weights and averages stay float32.
+        early_size: Side of the pictures in the first part of the steps, smaller than the encoder's: cheaper
+            steps first, the last ones at full size (progressive resizing).
+        early_share: Which part of the steps that is.
         tasks: Tasks that get a head.
         data: Where the images come from.
     """
@@ -58,6 +61,8 @@ class EncoderPhase(StrictModel):
     weight_decay: float = 0.02
     ema: float = Field(default=0.998, ge=0, lt=1)
     precision: Precision = "float32"
+    early_size: int | None = Field(default=None, gt=0)
+    early_share: float = Field(default=0.75, ge=0, lt=1)
     tasks: tuple[str, ...] = ("expression", "age", "gender", "ethnicity", "pose")
     data: tuple[DataSource, ...]
 
@@ -101,7 +106,6 @@ class Stage(StrictModel):
         steps: Optimiser steps.
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
-        length_groups: In how many batches of like length the pairs of a step are run; the result is the same.
         lr: Peak learning rate of each part named in ``train``.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
@@ -109,6 +113,8 @@ class Stage(StrictModel):
         descriptions: With "all", share of questions that ask for a description.
         unknown: Share of questions that have no answer in a face.
         age_spread: Spread in years of the target around the true age: numbers are ordered, words are not.
+        feature_dropout: Share of the encoder's channels that are left out at random, picture by picture,
+            while it is frozen: it has seen the training faces and is surer about them than about others.
         precision: bfloat16 where the device is faster with it.
     """
 
@@ -120,7 +126,6 @@ class Stage(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
-    length_groups: int = Field(default=4, gt=0)
     lr: dict[str, float]
     weight_decay: float = 0.01
     warmup: float = Field(default=0.03, ge=0, lt=1)
@@ -128,6 +133,7 @@ class Stage(StrictModel):
     descriptions: float = Field(default=0.1, ge=0, lt=1)
     unknown: float = Field(default=0.08, ge=0, lt=1)
     age_spread: float = Field(default=0.0, ge=0)
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     precision: Precision = "float32"
 
     @field_validator("lr")

@@ -21,7 +21,7 @@ from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
 from facemllm.training.freezing import fingerprints, select, verify
 from facemllm.training.loop import run_steps
-from facemllm.training.losses import answer_loss, answer_tokens, joint_loss
+from facemllm.training.losses import answer_loss
 from facemllm.training.progress import RunLog
 from facemllm.training.questions import StageData
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
@@ -153,26 +153,19 @@ class Trainer:
         numbers = number_token_ids(model.checked_processor().tokenizer)
         parameters = dict(model.named_parameters())
 
+        packs = not model.plain_reasons
+
         def loss_of(wrapped: nn.Module, step: int) -> Tensor:
-            losses, tokens = [], []
-            for batch in data.batches(step):
-                labels = batch.labels.to(model.device)
-                output = wrapped(
-                    input_ids=batch.input_ids.to(model.device),
-                    attention_mask=batch.attention_mask.to(model.device),
-                    **{key: value.to(model.device) for key, value in batch.images.items()},
-                )
-                losses.append(
-                    answer_loss(
-                        output.logits,
-                        labels,
-                        ordered=[task == "age" for task in batch.tasks],
-                        numbers=numbers,
-                        spread=stage.age_spread,
-                    )
-                )
-                tokens.append(answer_tokens(labels))
-            return joint_loss(losses, tokens)
+            batch = data.batch(step, packs=packs).to(model.device)
+            batch = batch.without_channels(stage.feature_dropout)
+            ages = torch.tensor([task == "age" for task in batch.tasks], device=model.device)
+            return answer_loss(
+                batch.logits(wrapped),
+                batch.targets,
+                ordered=ages[batch.pairs],
+                numbers=numbers,
+                spread=stage.age_spread,
+            )
 
         model.train()
         for part in ("encoder", "heads"):  # what does not train must not drop features at random either
@@ -220,6 +213,7 @@ class Trainer:
                 model.encoder,
                 self.crops(source),
                 views=self.recipe.views,
+                cache=self.out / "cache",
                 seed=self.recipe.seed,
                 progress=self.progress,
                 **look,

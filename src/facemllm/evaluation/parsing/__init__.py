@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from facemllm.core.errors import FaceMLLMError
 from facemllm.evaluation.parsing.age import read_age, read_age_bin
 from facemllm.evaluation.parsing.attributes import read_attributes
-from facemllm.evaluation.parsing.choice import read_choice
-from facemllm.evaluation.parsing.classes import read_class, read_yes_no
-from facemllm.evaluation.parsing.lexicon import filler, vocabulary
+from facemllm.evaluation.parsing.au import read_action_units
+from facemllm.evaluation.parsing.choice import read_choice, read_text
+from facemllm.evaluation.parsing.classes import read_class
+from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, readings
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed
-from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
+from facemllm.evaluation.parsing.wrappers import Cut
+from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Raised whenever an answer may be read differently; part of every score."""
 
 _READERS: dict[str, Callable[[Reading], Parsed]] = {
@@ -31,11 +34,16 @@ _READERS: dict[str, Callable[[Reading], Parsed]] = {
     "age_bin": read_age_bin,
     "pose": read_pose,
     "yesno": read_yes_no,
+    "au": read_action_units,
 }
 TASKS = (*_READERS, "choice", "attributes")
 """All tasks that answers can be read for."""
 
 _DECISIVE = ("answer", "ambiguous", "refusal")
+_OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_CONCESSIVES = frozenset(("though", "although", "while", "despite"))
+_LONGEST = 4000  # characters of an answer that are read from each end; nobody answers at greater length
 
 
 def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
@@ -63,19 +71,113 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     """
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
-    return replace(parsed, label=dict(parsed.label)) if isinstance(parsed.label, dict) else parsed
+    if isinstance(parsed.label, (dict, list)):
+        return parsed._replace(label=parsed.label.copy())
+    return parsed
 
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
-    result = Parsed("unparsed")
-    for reading in readings(text, () if task == "attributes" else (task,)):
+    turned: Parsed | None = None
+    lettered: Parsed | None = None  # "The answer is A." by letter alone, which the rest may contradict
+    for kind, reading in readings(text[:_LONGEST], task):
         result = _read(reading, task, choices)
-        if result.outcome in _DECISIVE:
+        if kind == "whole":
+            break
+        if kind == "said" and lettered is not None:
+            return _contradicted(lettered, reading, choices or ())
+        if result.outcome == "answer":
+            if (
+                kind == "said first"
+                and task == "choice"
+                and read_text(reading, choices or ()).outcome != "answer"
+            ):
+                lettered = result
+            elif kind != "turn" or task not in _OBJECTS:
+                return result
+            else:
+                turned = turned or result
+        elif kind == "said" and result.outcome in _DECISIVE:
             return result
+    if turned is not None:
+        return _merged(reading, turned, task, choices)
+    if result.outcome == "ambiguous":
+        return _settled(reading, task, choices) or result
     if result.outcome == "unparsed" and _is_other_type(reading, task):
-        return Parsed("wrong type", span=reading.span(0, len(reading.tokens)))
+        return Parsed("wrong type", span=reading.span(0, len(reading.all_words)))
     return result
+
+
+def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) -> Parsed:
+    """Return an answer by letter, or ambiguous where the text after it says another option."""
+    said = read_text(reading, choices)
+    if said.outcome == "answer" and said.label != lettered.label:
+        return Parsed("ambiguous", span=lettered.span)
+    return lettered
+
+
+def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...] | None) -> Parsed:
+    """Return what was said with what was corrected put in its place."""
+    start = turned.span[0] - (reading.cut.offset or 0) if turned.span else 0
+    before = next((i for i in range(len(reading.all_words)) if reading.spans[i][0] >= start), 0)
+    first = _read(reading.part(0, before), task, choices)
+    if first.outcome != "answer":
+        return turned
+    return turned._replace(label={**first.label, **turned.label})
+
+
+def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Parsed | None:
+    """Settle an ambiguous text by what it sets in bold, or by its first or last sentence alone."""
+    if "**" in reading.cut.text and reading.cut.offset is not None:
+        bold = [_read(_reading(text), task, choices) for text in _BOLD.findall(reading.cut.text)]
+        answers = [one for one in bold if one.outcome == "answer"]
+        if answers and all(one.label == answers[0].label for one in answers):
+            return answers[0]._replace(span=None)
+    for line in _keyed_lines(reading, task):
+        if (found := _read(line, task, choices)).outcome == "answer":
+            return found
+    main = _main_clause(reading)
+    if main is not None and (found := _read(main, task, choices)).outcome == "answer":
+        return found
+    sentences = [
+        s for s in reading.sentences if s[1] - s[0] > 1 or reading.all_words[s[0]] not in CLAUSE_BREAKS
+    ]
+    if len(sentences) < 2:
+        return None
+    first = _read(reading.part(*sentences[0]), task, choices)
+    last = _read(reading.part(*sentences[-1]), task, choices)
+    if first.outcome == "answer" and (last.outcome != "answer" or last.label == first.label):
+        return first
+    return last if last.outcome == "answer" and first.outcome != "answer" else None
+
+
+def _keyed_lines(reading: Reading, task: str) -> Iterator[Reading]:
+    """Yield what stands in lines that name the task: "Emotion: happy"."""
+    keys = phrases("keys", task) if task in synonyms()["keys"] else None
+    for hit in keys.find(reading.all_words) if keys else ():
+        if reading.all_words[hit.end : hit.end + 1] == [":"]:
+            end = next(
+                (i for i in range(hit.end, len(reading.all_words)) if reading.all_words[i] in ("\n", ";")),
+                None,
+            )
+            yield reading.part(hit.end + 1, len(reading.all_words) if end is None else end)
+
+
+def _main_clause(reading: Reading) -> Reading | None:
+    """Return a one-sentence text without what "although" or "while" concedes."""
+    text = reading.all_words
+    at = next((index for index, word in enumerate(text) if word in _CONCESSIVES), None)
+    if at is None or any(word in BREAKS for word in text[:-1]):
+        return None
+    if at > 1:
+        return reading.part(0, at)
+    comma = next((index for index in range(at, len(text)) if text[index] == ","), None)
+    return None if comma is None else reading.part(comma + 1, len(text))
+
+
+def _reading(text: str) -> Reading:
+    words, spans = cut(text)
+    return Reading(words, spans, Cut(text))
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -99,25 +201,29 @@ def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None
 def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parsed:
     if task == "attributes":
         return read_attributes(reading, options)
-    if options and (task == "choice" or _READERS[task](reading).outcome != "answer"):
-        chosen = read_choice(reading, options)
-        if task == "choice" or chosen.outcome != "answer":
+    if not options:
+        return _READERS[task](reading)
+    chosen = read_choice(reading, options)
+    if task == "choice":
+        return chosen
+    direct = _READERS[task](reading)
+    if chosen.outcome == "ambiguous" or (direct.outcome != "answer" and chosen.outcome == "answer"):
+        if chosen.outcome == "ambiguous":
             return chosen
-        meant = list(readings(chosen.label))[-1]  # the letter of an option stands for its text
-        return Parsed("answer", _READERS[task](meant).label, chosen.span)
-    return _READERS[task](reading)
+        meant = _READERS[task](_reading(chosen.label))  # the letter of an option stands for its text
+        return Parsed("answer", meant.label, chosen.span) if meant.outcome == "answer" else direct
+    return direct
 
 
 def _is_other_type(reading: Reading, task: str) -> bool:
     """Say whether the whole text is an answer of another kind: "34" to an expression, "happy" to an age."""
     text = reading.words
-    kinds = [[(number.first, number.end) for number in find_numbers(text)]]
+    covered = {index for number in find_numbers(text) for index in range(number.first, number.end)}
     for name in ("yes_no", "expression", "gender", "ethnicity"):
         if name.replace("_", "") != task:
-            kinds.append([(hit.first, hit.end) for hit in vocabulary(name).find(text) if hit.value])
-    for found in kinds:
-        covered = {index for first, end in found for index in range(first, end)}
-        rest = {word for index, word in enumerate(text) if index not in covered}
-        if found and rest <= filler() | CLAUSE_BREAKS:
-            return True
-    return False
+            hits = [hit for hit in vocabulary(name).find(text) if hit.value]
+            covered |= {index for hit in hits for index in range(hit.first, hit.end)}
+    if not covered:
+        return False
+    known = filler() | CLAUSE_BREAKS
+    return all(index in covered or word in known for index, word in enumerate(text))

@@ -7,20 +7,26 @@ thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from facemllm.data.vocabularies import MAX_AGE, age_bin
-from facemllm.evaluation.parsing.context import Mention, corrected, in_context
-from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, words
+from facemllm.evaluation.parsing.context import Mention, in_context
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words, words_of
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
-from facemllm.evaluation.parsing.reading import Reading, readings
+from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 
 _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
+_TEENS = {"early": (13, 15), "middle": (14, 17), "late": (17, 19)}
 _OR_GAP = 10  # "30 or 35" is a range; "20 or 60" is a contradiction
 _LINKS = frozenset(("-", "to", "and", "or", "/"))
+_OWNERS = frozenset(
+    ("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid")
+)
 _SMALL = 13  # number words below it are ages only with a unit: "one of them", "two people"
+_CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
+_BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class _Years:
     end: int
     strength: float
     decade: bool = False
+    bound: str = ""
 
     @property
     def middle(self) -> float:
@@ -41,16 +48,27 @@ class _Years:
 
 def read_age(reading: Reading) -> Parsed:
     """Read an age in years."""
-    found = _ranges(reading.words, _find(reading.words)) + _stages(reading.words)
-    plain = [
-        Mention(years, years.first, years.end, years.strength)
-        for years in sorted(found, key=lambda y: y.first)
-    ]
-    live = corrected(reading.words, [m for m in in_context(reading.words, plain) if not m.negated])
+    text = reading.words
+    found = _ranges(text, _find(text))
+    found += _stages(text, found)
+    if not found:
+        return reading.nothing()
+    if len(found) > 1:
+        found.sort(key=lambda years: years.first)
+    plain = [Mention(years, years.first, years.end, years.strength) for years in found]
+    live = [m for m in in_context(text, plain) if not m.negated]
     if not live:
         return reading.nothing()
+    for mention in live:  # every age is hedged: "perhaps around 30" is as good as "30"
+        mention.strength += ("hedges" in mention.marks) * 1.5 - ("emphasis" in mention.marks)
     strongest = max(mention.strength for mention in live)
-    best = [mention.label for mention in live if mention.strength == strongest]
+    if strongest >= _PLAIN:
+        best = [
+            m.label for m in live if m.strength >= _PLAIN and (m.strength == strongest or not m.label.bound)
+        ]
+        best = _told(best)
+    else:
+        best = [m.label for m in live if m.strength == strongest]
     narrowest = min(best, key=lambda years: years.high - years.low)
     span = reading.span(narrowest.first, narrowest.end)
     if max(years.low for years in best) > min(years.high for years in best):
@@ -60,10 +78,19 @@ def read_age(reading: Reading) -> Parsed:
     return Parsed("answer", round(narrowest.middle, 2), span)
 
 
+def _told(best: list[_Years]) -> list[_Years]:
+    """Leave out numbers without a unit where others have one, unless they agree, and years of a calendar."""
+    possible = [years for years in best if years.low <= MAX_AGE] or best
+    strongest = max(years.strength for years in possible)
+    marked = [years for years in possible if years.strength == strongest]
+    low, high = max(y.low for y in marked), min(y.high for y in marked)
+    return marked + [y for y in possible if y.strength < strongest and low <= y.low and y.high <= high]
+
+
 def read_age_bin(reading: Reading) -> Parsed:
     """Read an age and return the bin it falls into."""
     parsed = read_age(reading)
-    return replace(parsed, label=age_bin(parsed.label)) if parsed.outcome == "answer" else parsed
+    return parsed._replace(label=age_bin(parsed.label)) if parsed.outcome == "answer" else parsed
 
 
 def read_range(text: str) -> tuple[float, float] | None:
@@ -73,16 +100,14 @@ def read_range(text: str) -> tuple[float, float] | None:
         >>> read_range("20-29"), read_range("more than 70"), read_range("happy")
         ((20.0, 29.0), (71.0, 120.0), None)
     """
-    reading = list(readings(text))[-1]
-    found = _ranges(reading.words, _find(reading.words))
+    tokens = list(words_of(text))
+    found = _ranges(tokens, _find(tokens))
     if len(found) != 1:
         return None
     years = found[0]
-    if years.low == years.high and (
-        text.strip().endswith("+") or _bound(reading.words, years.first)[0] == "above"
-    ):
+    if years.low == years.high and (years.bound == "above" or text.strip().endswith("+")):
         return years.low, float(MAX_AGE)
-    if years.low == years.high and _bound(reading.words, years.first)[0] == "below":
+    if years.low == years.high and years.bound == "below":
         return 0.0, years.high
     return years.low, years.high - 1 if years.decade else years.high
 
@@ -90,7 +115,14 @@ def read_range(text: str) -> tuple[float, float] | None:
 def _find(text: Sequence[str]) -> list[_Years]:
     """Return every number that can be an age, alone."""
     numbers = find_numbers(text)
-    return [years for number in numbers if (years := _as_years(text, number)) is not None]
+    found = [years for number in numbers if (years := _as_years(text, number)) is not None]
+    halves = _halves().find(text)
+    if halves:
+        taken = {index for hit in halves for index in range(hit.first, hit.end)}
+        found = [years for years in found if years.first not in taken]
+        found += [_Years(hit.value, hit.value, hit.first, hit.end, _MARKED) for hit in halves]
+        found.sort(key=lambda years: years.first)
+    return found
 
 
 def _as_years(text: Sequence[str], number: Number) -> _Years | None:
@@ -98,39 +130,50 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
     after = text[number.end] if number.end < len(text) else ""
     if before in ("±", "/") or after in words("age", "other_units") or (after == "/" and not number.decade):
         return None
-    if before == "-" and text[number.first - 2 : number.first - 1] in (("+",), ("/",)):
+    if before == "-" and tuple(text[max(0, number.first - 2) : number.first - 1]) in (("+",), ("/",)):
         return None
-    periods: dict[str, float] = synonyms()["age"]["periods"]
-    marked = bool(set(text[max(0, number.first - 3) : number.first]) & words("age", "markers"))
-    unit = after in words("age", "units") or after in periods
+    if before in words("age", "not_before") or after[:1] == "代":
+        return None
     if number.decade:
         return _decade(text, number)
-    if number.word and number.value < _SMALL and not (unit or marked or _alone(text, number)):
+    periods: dict[str, float] = synonyms()["age"]["periods"]
+    marked = not words("age", "markers").isdisjoint(text[max(0, number.first - 3) : number.first])
+    unit = after in words("age", "units") or after in periods
+    if number.word and number.value < _SMALL and not (unit or marked or _stands(text, number)):
         return None
     if after in periods:
         value = number.value * periods[after]
-        return _Years(value, value, number.first, number.end + 1, 3)
-    value = max(number.value + _bound(text, number.first)[1], 0.0)
-    return _Years(value, value, number.first, number.end + unit, 3 if unit or marked else 2)
+        return _Years(value, value, number.first, number.end + 1, _MARKED)
+    bound, offset = _bound(text, number.first)
+    value = max(number.value + offset, 0.0)
+    strength = _BOUNDED if bound else _MARKED if unit or marked else _PLAIN
+    return _Years(value, value, number.first, number.end + unit, strength, bound=bound)
 
 
 def _decade(text: Sequence[str], number: Number) -> _Years | None:
     """Read "30s" or "thirties" with the early, mid or late before it."""
-    low, high = (13.0, 20.0) if number.value == 10 else (number.value, number.value + 10)
     if number.value > MAX_AGE or number.value % 10:
         return None
-    first, shifts, index = number.first, [], number.first
+    low, high = (13.0, 20.0) if number.value == 10 else (number.value, number.value + 10)
+    first, shifts = _shifts(text, number.first)
+    if shifts:
+        low = number.value + min(_SHIFTS[kind][0] for kind in shifts)
+        high = number.value + max(_SHIFTS[kind][1] for kind in shifts)
+    return _Years(low, high, first, number.end, _MARKED, decade=True)
+
+
+def _shifts(text: Sequence[str], index: int) -> tuple[int, list[str]]:
+    """Return the early, mid and late said before a decade, and where they begin."""
+    first, found = index, []
     while index:  # "mid-30s", "early to mid thirties"
         index -= 1
         kind = _shift(text[index])
         if kind is not None:
-            shifts.append(_SHIFTS[kind])
+            found.append(kind)
             first = index
         elif text[index] not in _LINKS:
             break
-    if shifts:
-        low, high = number.value + min(s[0] for s in shifts), number.value + max(s[1] for s in shifts)
-    return _Years(low, high, first, number.end, 3, decade=True)
+    return first, found
 
 
 def _shift(word: str) -> str | None:
@@ -139,14 +182,16 @@ def _shift(word: str) -> str | None:
 
 def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
     """Return whether "over" or "under" stands before a number, and what it adds."""
+    before = text[max(0, first - 3) : first]
     for name, offset in (("above", 1.0), ("below", -1.0)):
-        for length in (1, 2):
+        lexicon = phrases("age", name)
+        if not lexicon.may_be_in(before):
+            continue
+        for length in (1, 2, 3):
             start = first - length
-            hit = phrases("age", name).at(text, start) if start >= 0 else None
+            hit = lexicon.at(text, start) if start >= 0 else None
             if hit is not None and hit.end == first:
-                inclusive = (
-                    "least" in text[start:first] or "most" in text[start:first] or "to" in text[start:first]
-                )
+                inclusive = not {"least", "most", "to", "upwards"}.isdisjoint(text[start:first])
                 return name, 0.0 if inclusive else offset
     return "", 0.0
 
@@ -156,39 +201,45 @@ def _ranges(text: Sequence[str], found: list[_Years]) -> list[_Years]:
     joined: list[_Years] = []
     for years in found:
         last = joined[-1] if joined else None
-        link = tuple(text[last.end : years.first]) if last else ()
-        if last and _is_range(text, last, years, link):
-            high = years.high
-            joined[-1] = _Years(
-                last.low, high, last.first, years.end, max(last.strength, years.strength), years.decade
-            )
+        if last and _is_range(text, last, years, text[last.end : years.first]):
+            strength = max(last.strength, years.strength, _PLAIN)
+            joined[-1] = _Years(last.low, years.high, last.first, years.end, strength, years.decade)
         else:
             joined.append(years)
     return joined
 
 
-def _is_range(text: Sequence[str], last: _Years, years: _Years, link: tuple[str, ...]) -> bool:
+def _is_range(text: Sequence[str], last: _Years, years: _Years, link: Sequence[str]) -> bool:
     if years.low < last.low:
         return False
-    core = tuple(
-        word for word in link if word not in ("her", "his", "their", "the", "s", "years", "year", "old")
-    )
-    if core in (("-",), ("to",), ("through",), ("until",), ("and", "up", "to")):
+    if (last.bound, years.bound) == ("above", "below") and len(link) < 6:
         return True
-    if core == ("and",):
-        return bool({"between", "from"} & set(text[max(0, last.first - 3) : last.first]))
-    return core in (("or",), ("/",)) and years.high - last.low <= max(_OR_GAP, 2 * _OR_GAP * years.decade)
+    core = [word for word in link if word not in _OWNERS]
+    if core in (["-"], ["to"], ["through"], ["until"], ["and", "up", "to"], ["up", "to"]):
+        return True
+    if core == [",", "max", ":"] or (core[-1:] == [":"] and "max" in core):
+        return True
+    if core == ["and"]:
+        return not {"between", "from"}.isdisjoint(text[max(0, last.first - 4) : last.first])
+    return core in (["or"], ["/"]) and years.high - last.low <= max(_OR_GAP, 2 * _OR_GAP * years.decade)
 
 
-def _stages(text: Sequence[str]) -> list[_Years]:
+def _stages(text: Sequence[str], numbers: Sequence[_Years]) -> list[_Years]:
     """Return stages of life that mean definite years, weaker than any number."""
     stages = _stage_years()
-    taken = {index for years in _find(text) for index in range(years.first, years.end)}
-    return [
-        _Years(*stages[word], index, index + 1, 1)
-        for index, word in enumerate(text)
-        if word in stages and index not in taken
-    ]
+    if stages.keys().isdisjoint(text):
+        return []
+    taken = {index for years in numbers for index in range(years.first, years.end)}
+    found = []
+    for index, word in enumerate(text):
+        if word not in stages or index in taken:
+            continue
+        low, high = stages[word]
+        first, shifts = _shifts(text, index) if low == _TEENS["early"][0] else (index, [])
+        if shifts:
+            low, high = min(_TEENS[kind][0] for kind in shifts), max(_TEENS[kind][1] for kind in shifts)
+        found.append(_Years(low, high, first, index + 1, _STAGE))
+    return found
 
 
 @cache
@@ -197,6 +248,20 @@ def _stage_years() -> dict[str, tuple[float, float]]:
     return years | {f"{name}s": span for name, span in years.items() if not name.endswith("s")}
 
 
-def _alone(text: Sequence[str], number: Number) -> bool:
-    fill = filler() | {".", ","}
-    return all(word in fill for index, word in enumerate(text) if not number.first <= index < number.end)
+@cache
+def _halves() -> Lexicon[float]:
+    return Lexicon({phrase: float(value) for phrase, value in synonyms()["age"]["halves"].items()})
+
+
+def _stands(text: Sequence[str], number: Number) -> bool:
+    """Say whether a small number word can be an age: alone, or at the end of "she is about five"."""
+    before = text[number.first - 1] if number.first else ""
+    after = text[number.end] if number.end < len(text) else "."
+    if "between" in text[max(0, number.first - 4) : number.first]:
+        return True
+    if before in words("age", "leads") and after in _CLAUSE_ENDS and number.value > 1:
+        return True
+    if text[number.end : number.end + 2] == ["or", "so"]:
+        return True
+    known = filler() | {".", ","}
+    return all(word in known for index, word in enumerate(text) if not number.first <= index < number.end)

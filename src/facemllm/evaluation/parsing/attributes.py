@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from facemllm.data.vocabularies import CELEBA_ATTRIBUTES
 from facemllm.evaluation.parsing.context import Mention, in_context
-from facemllm.evaluation.parsing.lexicon import Lexicon, split, synonyms, words_of
+from facemllm.evaluation.parsing.lexicon import Lexicon, phrases, split, synonyms, vocabulary, words, words_of
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 
 _AFTER = {
-    "yes": True, "true": True, "present": True, "1": True,
-    "no": False, "false": False, "absent": False, "none": False, "0": False, "not": False,
+    "yes": True, "true": True, "present": True, "1": True, "visible": True,
+    "no": False, "false": False, "absent": False, "none": False, "0": False, "not": False, "missing": False,
 }  # fmt: skip
-_LINKS = frozenset((":", "-", "=", "is", "are", "("))
+_LINKS = frozenset((":", "-", "is", "are", "("))
 _NONE = frozenset(("none", "nothing", "neither"))
+_HAIR = 5  # adjectives looked at before "hair"
+_ENDS = frozenset(("\n", ".", ";"))
+
+Found = tuple[str, bool]
 
 
 def read_attributes(reading: Reading, options: tuple[str, ...] | None) -> Parsed:
@@ -28,32 +33,86 @@ def read_attributes(reading: Reading, options: tuple[str, ...] | None) -> Parsed
     """
     names = options or CELEBA_ATTRIBUTES.labels
     text = reading.words
-    plain = [Mention(hit.value, hit.first, hit.end, 1.0) for hit in _lexicon(names).find(text)]
-    found: dict[str, bool] = {}
-    for mention in in_context(text, plain):
-        name, holds = mention.label
-        after = next((word for word in text[mention.end : mention.end + 3] if word not in _LINKS), "")
-        linked = text[mention.end : mention.end + 1] != () and text[mention.end] in _LINKS
-        holds = holds != (mention.negated or (linked and _AFTER.get(after) is False))
-        if found.setdefault(name, holds) != holds:
-            return Parsed("ambiguous", span=reading.span(mention.first, mention.end))
-    if found:
-        return Parsed("answer", found, reading.span(plain[0].first, plain[-1].end))
-    if options and _NONE & set(text):
+    hits = _lexicon(names, options is not None).find(text)
+    taken = {index for hit in hits for index in range(hit.first, hit.end)}
+    plain = [Mention(hit.value, hit.first, hit.end, 1.0) for hit in hits]
+    plain += [mention for mention in _hair(text, names) if mention.first not in taken]
+    if plain:
+        return _weighed(reading, sorted(plain, key=lambda mention: mention.first))
+    if options and not _NONE.isdisjoint(text):
         return Parsed("answer", dict.fromkeys(options, False))
     return reading.nothing()
 
 
+def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
+    text = reading.words
+    turn = max((hit.end for hit in phrases("context", "corrections").find(text)), default=0)
+    found: dict[str, bool] = {}
+    for mention in in_context(text, plain):
+        if "dismissals" in mention.marks:
+            continue
+        name, holds = mention.label
+        after = next((word for word in text[mention.end : mention.end + 3] if word not in _LINKS), "")
+        linked = mention.end < len(text) and text[mention.end] in _LINKS
+        denied = mention.negated or (linked and _AFTER.get(after) is False)
+        holds = holds != (denied or (not linked and _under_absent(text, mention.first)))
+        if found.get(name, holds) != holds and mention.first < turn:
+            return Parsed("ambiguous", span=reading.span(mention.first, mention.end))
+        if found.get(name, holds) != holds and not turn:
+            return Parsed("ambiguous", span=reading.span(mention.first, mention.end))
+        found[name] = holds
+    if not found:
+        return reading.nothing()
+    return Parsed("answer", found, reading.span(plain[0].first, plain[-1].end))
+
+
+def _under_absent(text: Sequence[str], first: int) -> bool:
+    """Say whether a name stands in a list headed "Not present:" or "Absent:"."""
+    index = first
+    while index and text[index - 1] not in _ENDS:
+        index -= 1
+        if text[index] == ":":
+            head = text[max(0, index - 2) : index]
+            return head[-1:] != [] and (
+                head[-1] in words("context", "missing") or head in (["not", "present"], ["not", "visible"])
+            )
+    return False
+
+
+def _hair(text: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
+    """Yield what "long wavy brown hair" says beside its last adjective."""
+    if "hair" not in text:
+        return
+    kinds = {
+        name.lower().replace("_", " ").removesuffix(" hair"): name
+        for name in names
+        if name.lower().endswith("hair")
+    }
+    for index, word in enumerate(text):
+        if word != "hair":
+            continue
+        for at in range(index - 1, max(-1, index - 1 - _HAIR), -1):
+            adjective = "gray" if text[at] == "grey" else text[at]
+            if adjective in kinds:
+                yield Mention((kinds[adjective], True), at, at + 1, 1.0)
+            elif adjective not in words("attribute_hair", "adjectives"):
+                break
+
+
 @lru_cache(maxsize=256)
-def _lexicon(names: tuple[str, ...]) -> Lexicon[tuple[str, bool]]:
-    entries: dict[str, tuple[str, bool]] = {}
+def _lexicon(names: tuple[str, ...], named: bool) -> Lexicon[Found]:
+    # "She has bangs" is about bangs: what gender it betrays is read only where that was asked for by name.
+    entries: dict[str, Found] = {}
     file: dict[str, Any] = synonyms()
-    for name in names:
-        key = name.strip().lower().replace(" ", "_")
+    keys = {name: name.strip().lower().replace(" ", "_") for name in names}
+    for name, key in keys.items():
         for phrase in split(file["attribute_opposites"].get(key, "")):
             entries.setdefault(phrase, (name, False))
-    for name in names:
-        key = name.strip().lower().replace(" ", "_")
+        if named and key in ("male", "female"):
+            for phrase, value in vocabulary("gender").phrases():
+                if value:
+                    entries.setdefault(phrase, (name, value[0] == key))
+    for name, key in keys.items():
         for phrase in (" ".join(words_of(name)), *split(file["attributes"].get(key, ""))):
             entries[phrase] = (name, True)
     return Lexicon(entries)

@@ -6,81 +6,63 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from facemllm.evaluation.parsing.age import read_age, read_range
-from facemllm.evaluation.parsing.classes import read_class, read_yes_no
+from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.context import Mention, in_context, resolve
-from facemllm.evaluation.parsing.lexicon import Lexicon, vocabulary, words_of
+from facemllm.evaluation.parsing.letters import read_index, read_letters, without_listing
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, vocabulary, words, words_of
+from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
+from facemllm.evaluation.parsing.yesno import read_yes_no
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_INTRODUCED = frozenset(["option", "answer", "choice", "letter", "is", "(", ":"])
-_UNSAID = frozenset((".", "\n", "(", ")", "[", "]", ":", ","))
-_LISTING = frozenset(("and", "or", "either", "both", "/"))
-_SET_OFF = frozenset([")", ".", ":", "]"])
+_ENDINGS = ("ing", "ed", "es", "s", "e", "y")
+_SHORTEST = 3
+_GENERIC = frozenset(("wear", "has", "hav", "does", "show", "see", "visibl", "present", "worn"))
+_ASIDE = (("none",), ("other",), ("others",), ("neither",), ("unknown",), ("not",))
+_KINDS = ("yes_no", "expression", "gender", "ethnicity")
 
 
 def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
     """Read which option was chosen; the label is the option's text.
 
-    A letter is one only when it stands alone, is set off ("B)", "(b)", "B:") or introduced ("option B"), so
-    that the article in "A woman who looks sad" is none. A letter and a text that contradict are ambiguous.
+    A letter and a text that contradict are ambiguous.
     """
-    letters = _read_letters(reading, len(options))
-    text = _read_text(reading, options)
-    if len(letters) != 1:
-        return Parsed("ambiguous") if letters and text.outcome == "unparsed" else text
-    ((index, span),) = letters.items()
-    if text.outcome == "answer" and text.label != options[index]:
-        return Parsed("ambiguous", span=span)
-    return Parsed("answer", options[index], span)
+    reading = without_listing(reading, options)
+    text = read_text(reading, options)
+    letters = read_letters(reading, len(options)) or (
+        [] if _kind(options)[0] == "range" or text.outcome == "answer" else read_index(reading, len(options))
+    )
+    if not letters:
+        return text
+    chosen = resolve(reading, letters)
+    if chosen.outcome != "answer":
+        left = [i for i in range(len(options)) if i not in {m.label for m in letters if m.negated}]
+        if text.outcome == "answer" or (chosen.outcome != "ambiguous" and len(left) != 1):
+            return text
+        return chosen if len(left) != 1 else Parsed("answer", options[left[0]])
+    option = options[chosen.label]
+    if text.outcome == "answer" and text.label != option and not _says_no_more(reading, letters, text):
+        return Parsed("ambiguous", span=chosen.span)
+    return Parsed("answer", option, chosen.span)
 
 
-def _read_letters(reading: Reading, count: int) -> dict[int, tuple[int, int] | None]:
-    """Return the indices of the options whose letters were given, and where."""
-    text = reading.words
-    solid = [index for index, word in enumerate(text) if word not in _UNSAID]
-    listed = len(solid) > 1 and all(text[i] in _LISTING or text[i] in _LETTERS[:count] for i in solid)
-    found: dict[int, tuple[int, int] | None] = {}
-    for index, word in enumerate(text):
-        if len(word) != 1 or word not in _LETTERS[:count]:
-            continue
-        after = text[index + 1] if index + 1 < len(text) else ""
-        before = text[index - 1] if index else ""
-        alone = listed or solid == [index]
-        capital = _is_capital(reading, index)
-        set_off = (after in _SET_OFF and (before not in ("a", "an", "the", "with"))) or (
-            after == "," and capital
-        )
-        opens = index == solid[0] and after in ("-", "\n") and capital
-        introduced = before in _INTRODUCED and (
-            word != "a" or after in ("", ".", ")", ":", ",", "\n") or capital
-        )
-        article = word in ("a", "i") and after not in (
-            "",
-            ".",
-            ")",
-            ":",
-            ",",
-            "]",
-            "\n",
-            "-",
-            "because",
-            "since",
-        )
-        if alone or ((set_off or opens or introduced) and not article):
-            found.setdefault(_LETTERS.index(word), reading.span(index, index + 1))
-    return found
+def _says_no_more(reading: Reading, letters: Sequence[Mention], text: Parsed) -> bool:
+    """Say whether the other option's text stands before the letter and was only considered."""
+    last = reading.span(letters[-1].first, letters[-1].end)
+    if text.span is None or last is None:
+        return False
+    between = reading.cut.text[text.span[1] - (reading.cut.offset or 0) : last[0] - (reading.cut.offset or 0)]
+    return text.span[1] < last[0] and any(mark in between for mark in ".\n")
 
 
-def _is_capital(reading: Reading, index: int) -> bool:
-    token = reading.tokens[index]
-    start = token.start - (reading.cut.offset or 0)
-    return reading.cut.text[start : start + 1].isupper()
-
-
-def _read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
-    literal = _literal(options).find(reading.words)
-    said = in_context(reading.words, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in literal])
+def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
+    """Read which option's text, or words that mean it, was said."""
+    words_said = reading.words
+    hits = _literal(options).find(words_said)
+    said = (
+        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits]) if hits else []
+    )
     if said and all(mention.negated for mention in said) and len(options) == 2:
         denied = {mention.label for mention in said}
         others = [option for option in options if option not in denied]
@@ -88,6 +70,20 @@ def _read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
             return Parsed("answer", others[0], reading.span(said[0].first, said[0].end))
     if any(not mention.negated for mention in said):
         return resolve(reading, said)
+    meant = _read_meaning(reading, options)
+    if meant.outcome in ("answer", "ambiguous") or said:
+        return meant
+    alike = _alike(reading, options)
+    if alike is not None:
+        return Parsed("answer", alike)
+    if meant.outcome == "refusal":
+        unknown = [option for option in options if _is_refusal(option)]
+        if len(unknown) == 1:
+            return Parsed("answer", unknown[0], meant.span)
+    return meant
+
+
+def _read_meaning(reading: Reading, options: tuple[str, ...]) -> Parsed:
     kind, labels = _kind(options)
     if kind == "range":
         return _read_in_range(reading, options)
@@ -102,6 +98,11 @@ def _read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
 
 def _read_in_range(reading: Reading, options: Sequence[str]) -> Parsed:
     parsed = read_age(reading)
+    if parsed.outcome == "unparsed":
+        numbers = [number for number in find_numbers(reading.words) if not number.decade]
+        if len(numbers) != 1:
+            return parsed
+        parsed = Parsed("answer", numbers[0].value, reading.span(numbers[0].first, numbers[0].end))
     if parsed.outcome != "answer":
         return parsed
     for option in options:
@@ -111,20 +112,96 @@ def _read_in_range(reading: Reading, options: Sequence[str]) -> Parsed:
     return reading.nothing()
 
 
+def _alike(reading: Reading, options: tuple[str, ...]) -> str | None:
+    """Return the one option whose words, whatever their endings, were all said, and denied as it denies."""
+    denials = words("statements", "denials")
+    text = [word for word in reading.words if word not in CLAUSE_BREAKS]
+    stems = {_stem(word) for word in text}
+    denied = not denials.isdisjoint(text)
+    fitting = []
+    for option, (own, denies) in zip(options, _stems(options), strict=True):
+        if own and own <= stems and denies == denied:
+            fitting.append((len(own), option))
+    most = max((size for size, _ in fitting), default=0)
+    best = [option for size, option in fitting if size == most]
+    return best[0] if len(best) == 1 else None
+
+
+@lru_cache(maxsize=4096)
+def _stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST:
+            return _stem(word[: -len(ending)]) if ending in ("s", "es") else word[: -len(ending)]
+    return word
+
+
+@lru_cache(maxsize=1024)
+def _stems(options: tuple[str, ...]) -> tuple[tuple[frozenset[str], bool], ...]:
+    denials = words("statements", "denials")
+    found = []
+    for option in options:
+        own = words_of(option)
+        content = (
+            frozenset(
+                _stem(w) for w in own if w not in denials and w not in filler() and w not in CLAUSE_BREAKS
+            )
+            - _GENERIC
+        )
+        found.append((content, not denials.isdisjoint(own)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _is_refusal(option: str) -> bool:
+    tokens = list(words_of(option))
+    return any(bool(phrases("refusal", name).find(tokens)) for name in ("forward", "whole", "alone"))
+
+
 @lru_cache(maxsize=1024)
 def _literal(options: tuple[str, ...]) -> Lexicon[str]:
-    return Lexicon({" ".join(words_of(option)): option for option in options})
+    entries = {" ".join(words_of(option)): option for option in options}
+    for option in options:
+        entries.setdefault(" ".join(_bare(option)), option)
+    for option in options:  # "person with a hat" for "A person with a hat"
+        tokens = words_of(option)
+        if len(tokens) > 2 and tokens[0] in ("a", "an", "the"):
+            entries.setdefault(" ".join(tokens[1:]), option)
+    return Lexicon(entries)
 
 
 @lru_cache(maxsize=1024)
 def _kind(options: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the vocabulary that all options are distinct labels of, and the labels."""
-    for task in ("yes_no", "expression", "gender", "ethnicity"):
+    """Return the vocabulary that the options are distinct labels of, and their labels.
+
+    An option such as "none of these" has the label "".
+    """
+    aside = [_is_refusal(option) or words_of(option)[:1] in _ASIDE for option in options]
+    for task in _KINDS:
         labels = []
         for option in options:
-            tokens = words_of(option)
+            tokens = _bare(option)
             hit = vocabulary(task).at(tokens, 0) if tokens else None
             labels.append(hit.value[0] if hit and hit.value and hit.end == len(tokens) else "")
-        if all(labels) and len(set(labels)) == len(options):
+        told = [label for label in labels if label]
+        if len(told) > 1 and len(set(told)) == len(told) and all(map(_or, labels, aside)):
             return task, tuple(labels)
-    return ("range", ()) if all(read_range(option) for option in options) else (None, ())
+    yes_no = vocabulary("yes_no")
+    firsts = [
+        hit.value[0] if (t := words_of(o)) and (hit := yes_no.at(t, 0)) and hit.value else "" for o in options
+    ]
+    if all(firsts) and len(set(firsts)) == len(options):  # "Yes, she is" and "No, she is not"
+        return "yes_no", tuple(firsts)
+    ranges = [read_range(option) is not None for option in options]
+    return ("range", ()) if sum(ranges) > 1 and all(map(_or, ranges, aside)) else (None, ())
+
+
+def _bare(option: str) -> tuple[str, ...]:
+    """Return the words of an option without a letter that it may carry: "A. happy", "(B) sad"."""
+    tokens = words_of(option)
+    start = 1 if tokens[:1] == ("(",) else 0
+    lettered = len(tokens) > start + 2 and len(tokens[start]) == 1 and tokens[start + 1] in (")", ".", ":")
+    return tokens[start + 2 :] if lettered else tokens
+
+
+def _or(one: object, other: object) -> bool:
+    return bool(one or other)

@@ -1,63 +1,75 @@
-"""Reading of labels out of a fixed vocabulary: expression, gender, ethnicity; and of yes and no."""
+"""Reading of labels out of a fixed vocabulary: expression, gender, ethnicity."""
 
 from __future__ import annotations
 
-from facemllm.evaluation.parsing.context import broader_dropped, mentions, resolve
-from facemllm.evaluation.parsing.lexicon import vocabulary, words
+from collections.abc import Sequence
+from functools import cache
+
+from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
+from facemllm.evaluation.parsing.lexicon import WORD, filler, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
+_INITIALS = {"gender": {"m": "male", "f": "female"}}
+_NONE = frozenset(("none", "nothing"))
+
 
 def read_class(reading: Reading, task: str) -> Parsed:
     """Read a label of the vocabulary of ``task``."""
-    return resolve(reading, mentions(reading, vocabulary(task)), broader_dropped(task))
+    found = mentions(reading, vocabulary(task))
+    if task == "expression":
+        absent = _no_expression(reading.words)
+        if absent:
+            inside = {index for mention in absent for index in range(mention.first, mention.end)}
+            found = [m for m in found if m.first not in inside or m.label == "neutral"] + absent
+    parsed = resolve(reading, found, broader_dropped(task))
+    if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
+        return Parsed("answer", best.label, reading.span(best.first, best.end))
+    if parsed.outcome == "unparsed" and not found:
+        return _bare(reading, task) or parsed
+    return parsed
 
 
-def read_yes_no(reading: Reading) -> Parsed:
-    """Read yes or no: said outright at the start or anywhere, or as a statement or its denial.
-
-    "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
-    """
-    lead = CLAUSE_BREAKS | words("statements", "lead") | words("context", "hedges")
-    said = [
-        (hit.value[0], hit.first, hit.end)
-        for hit in vocabulary("yes_no").find(reading.words)
-        if hit.value is not None
-    ]
-    leading = [item for item in said if set(reading.words[: item[1]]) <= lead]
-    if leading:
-        label, first, end = leading[0]
-        rest = reading.words[end:]
-        # "Yes and no" says neither.
-        if rest[:1] in (("and",), ("or",), ("/",)) and any(other != label for other, _, _ in said):
-            return Parsed("ambiguous", span=reading.span(first, end))
-        return Parsed("answer", label, reading.span(first, end))
-    statement = _read_statement(reading)
-    if statement is not None:
-        return statement
-    labels = {label for label, _, _ in said}
-    if len(labels) == 1:
-        label, first, end = said[0]
-        before = reading.words[first - 1 : first]
-        if before == ("not",):
-            label = "no" if label == "yes" else "yes"
-        return Parsed("answer", label, reading.span(first, end))
-    if labels:
-        return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
-    return reading.nothing()
+def _likeliest(text: Sequence[str], found: Sequence[Mention]) -> Mention | None:
+    """Return the label with the greatest score where all have one: "happy: 0.1, sad: 0.8", "sad (80 %)"."""
+    scores = []
+    for mention in found:
+        follows = [word for word in text[mention.end : mention.end + 3] if word not in (":", "(", "-")][:1]
+        if not follows or not follows[0][0].isdecimal() or follows[0].endswith("s"):
+            return None
+        scores.append(float(follows[0]))
+    ranked = sorted(scores, reverse=True)
+    return found[scores.index(ranked[0])] if len(ranked) > 1 and ranked[0] > ranked[1] else None
 
 
-def _read_statement(reading: Reading) -> Parsed | None:
-    """Read "she is wearing a hat" as yes and "she is not" as no, from the first statement."""
-    text = reading.words
-    subjects, states = words("statements", "subjects"), words("statements", "states")
-    for index in range(len(text) - 1):
-        if text[index] not in subjects or text[index + 1] not in states:
+def _bare(reading: Reading, task: str) -> Parsed | None:
+    """Read what is an answer only when it is all that is said: "none" for an expression, "f" for female."""
+    said = [i for i, word in enumerate(reading.words) if word not in CLAUSE_BREAKS and word not in filler()]
+    if len(said) != 1:
+        return None
+    word = reading.words[said[0]]
+    label = "neutral" if task == "expression" and word in _NONE else _INITIALS.get(task, {}).get(word)
+    return Parsed("answer", label, reading.span(said[0], said[0] + 1)) if label else None
+
+
+def _no_expression(text: Sequence[str]) -> list[Mention]:
+    """Return where a text says that there is no emotion: "isn't showing any particular emotion"."""
+    things, between = words("no_expression", "things"), words("no_expression", "between")
+    if things.isdisjoint(text):
+        return []
+    found = []
+    for index, word in enumerate(text):
+        if word not in things:
             continue
-        end = next((i for i in range(index, len(text)) if text[i] in CLAUSE_BREAKS), len(text))
-        if end - index < 3 and text[index + 2 : end] != ("not",):
-            continue
-        denied = bool(words("statements", "denials") & set(text[index:end]))
-        return Parsed("answer", "no" if denied else "yes", reading.span(index, end))
-    return None
+        start = index
+        while start and text[start - 1] in between:
+            start -= 1
+        if start and text[start - 1] in _denials():
+            found.append(Mention("neutral", start - 1, index + 1, WORD + 0.5))
+    return found
+
+
+@cache
+def _denials() -> frozenset[str]:
+    return words("statements", "denials")

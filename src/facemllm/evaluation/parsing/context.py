@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
-from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, phrases, synonyms, words
+from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, kinds, phrases, synonyms, words
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
-from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 
 REACH = 6
 """How many tokens before a label a negation or a hedge may stand."""
 
+_KINDS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis")
+_FAR = ("dismissals", "unclaimed")
+"""Kinds that reach to the end of their clause, over verbs."""
+_DENYING = frozenset(("negators", "unclaimed"))
+_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0}
+_NO_MARKS: frozenset[str] = frozenset()
+_EITHER = frozenset(("or", "nor", "/"))
+_LEAST_LIST = 3
+_AFTERWARDS = 4
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class Mention:
     """A label said in a text.
 
@@ -25,6 +37,7 @@ class Mention:
         end: One after the last token.
         strength: How much it counts; only the strongest labels of a text are compared.
         negated: It was denied.
+        marks: Which kinds of words stand before it.
     """
 
     label: Any
@@ -32,48 +45,71 @@ class Mention:
     end: int
     strength: float
     negated: bool = False
-    hedged: bool = False
+    marks: frozenset[str] = frozenset()
 
 
 def mentions(reading: Reading, lexicon: Lexicon[tuple[str, int] | None]) -> list[Mention]:
     """Return the labels of a vocabulary said in a text, each in its context."""
+    text = reading.words
     plain = [
         Mention(hit.value[0], hit.first, hit.end, hit.value[1])
-        for hit in lexicon.find(reading.words)
+        for hit in lexicon.find(text)
         if hit.value is not None
     ]
-    return in_context(reading.words, plain)
+    return in_context(text, plain)
 
 
 def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
-    """Return mentions with their strength and negation as the words before them have it."""
+    """Return mentions with their strength and negation as the words around them have it.
+
+    A denial before a list ("no sign of fear, anger or disgust") holds for all of it, and so does one after it
+    ("fear and anger are absent").
+    """
+    if not plain:
+        return []
     marks = _marks(text)
+    if not marks and _trailing().isdisjoint(text):  # nothing here changes anything
+        return list(plain)
     found: list[Mention] = []
     for mention in plain:
-        marked = {mark for mark, position in _before(text, mention.first, found, marks)}
-        negated, hedged = "negators" in marked, "hedges" in marked
-        link = text[found[-1].end : mention.first] if found else ()
-        joined = bool(link) and set(link) <= words("context", "joiners") | {"/", ","}
-        if joined and {"or", "nor", "/"} & set(link):
-            negated, hedged = negated or found[-1].negated, hedged or found[-1].hedged
-        strength = mention.strength + ("emphasis" in marked) - 1.5 * hedged
-        found.append(replace(mention, strength=strength, negated=negated, hedged=hedged))
+        reached = _before(text, mention.first, found[-1].end if found else 0, marks) if marks else _NO_MARKS
+        found.append(
+            Mention(
+                mention.label,
+                mention.first,
+                mention.end,
+                mention.strength,
+                not _DENYING.isdisjoint(reached),
+                reached,
+            )
+        )
+    for group in _lists(text, found):
+        _spread(text, group)
+        if _denied_after(text, group[-1].end):
+            for mention in group:
+                mention.negated = True
+    for mention in found:
+        mention.strength += sum(_WEIGHTS.get(kind, 0.0) for kind in mention.marks)
+        if "dismissals" not in mention.marks and _ruled_out(text, mention.end):
+            mention.negated = True
     return found
 
 
 def resolve(
     reading: Reading, found: Sequence[Mention], merge: Callable[[list[Mention]], list[Mention]] | None = None
 ) -> Parsed:
-    """Choose among mentions: what was denied or corrected is left out, then the strongest label wins.
+    """Choose among mentions: what was denied is left out, then the strongest label wins.
 
     Args:
         reading: The text.
         found: Mentions in order.
         merge: Reduces mentions that say the same in other words.
     """
-    live = corrected(reading.words, [mention for mention in found if not mention.negated])
+    live = [mention for mention in found if not mention.negated]
     if not live:
         return reading.nothing()
+    if len(live) == 1:
+        return Parsed("answer", live[0].label, reading.span(live[0].first, live[0].end))
     strongest = max(mention.strength for mention in live)
     best = [mention for mention in live if mention.strength == strongest]
     best = merge(best) if merge else best
@@ -83,13 +119,7 @@ def resolve(
     return Parsed("answer", best[0].label, span)
 
 
-def corrected(text: Sequence[str], live: list[Mention]) -> list[Mention]:
-    """Leave out what was said before an "actually" or the like."""
-    turns = [hit.end for hit in phrases("context", "corrections").find(text)]
-    after = [mention for mention in live if turns and mention.first >= turns[-1]]
-    return after or live
-
-
+@cache
 def broader_dropped(task: str) -> Callable[[list[Mention]], list[Mention]]:
     """Return a merge that leaves out labels which another label said refines."""
     broader: Mapping[str, str] = synonyms()[task].get("broader", {})
@@ -101,25 +131,95 @@ def broader_dropped(task: str) -> Callable[[list[Mention]], list[Mention]]:
     return merge
 
 
-def _marks(text: Sequence[str]) -> list[tuple[str, Hit[bool]]]:
-    ignored = {hit.first for hit in phrases("context", "ignore").find(text)}
-    return [
-        (name, hit)
-        for name in ("negators", "hedges", "emphasis")
-        for hit in phrases("context", name).find(text)
-        if hit.first not in ignored
-    ]
+def _lists(text: Sequence[str], found: Sequence[Mention]) -> list[list[Mention]]:
+    """Return mentions in runs that only commas, conjunctions and the like stand between."""
+    joiners = _joiners()
+    groups: list[list[Mention]] = []
+    for mention in found:
+        if groups and joiners.issuperset(text[groups[-1][-1].end : mention.first]):
+            groups[-1].append(mention)
+        else:
+            groups.append([mention])
+    return groups
+
+
+def _spread(text: Sequence[str], group: list[Mention]) -> None:
+    """Let a denial or hedge of the first of a list hold for what "or" joins to it."""
+    if len(group) < 2:
+        return
+    links = [text[one.end : other.first] for one, other in pairwise(group)]
+    for index, link in enumerate(links):
+        listed = len(group) >= _LEAST_LIST and not _EITHER.isdisjoint(links[-1])
+        if not _EITHER.isdisjoint(link) or (listed and "but" not in link):
+            group[index + 1].negated = group[index + 1].negated or group[index].negated
+            group[index + 1].marks |= group[index].marks - {"negators", "emphasis"}
+
+
+@cache
+def _joiners() -> frozenset[str]:
+    return words("context", "joiners") | {"/", ","}
+
+
+@cache
+def _trailing() -> frozenset[str]:
+    """Words without which nothing after a label can deny it."""
+    firsts = {phrase.split()[0] for phrase, _ in phrases("context", "ruled_out").phrases()}
+    return words("context", "missing") | firsts | {"not"}
+
+
+def _denied_after(text: Sequence[str], end: int) -> bool:
+    """Say whether "is not", "are absent" or the like follows a label, and ends the clause."""
+    index = end
+    while index < len(text) and (text[index].isdigit() or text[index] in "()"):
+        index += 1
+    if index >= len(text):
+        return False
+    if text[index] in words("context", "missing"):
+        return True
+    if text[index] == "not" and index + 1 < len(text) and text[index + 1] in words("context", "seen"):
+        return True
+    if text[index] in words("context", "being"):
+        follows = list(text[index + 1 : index + 3])
+        if follows[:1] == ["not"]:
+            rest = text[index + 2 : index + 2 + _AFTERWARDS]
+            return not rest or rest[0] in CLAUSE_BREAKS or rest[0] in words("context", "seen")
+        return follows[:1] != [] and follows[0] in words("context", "missing")
+    return False
+
+
+def _ruled_out(text: Sequence[str], end: int) -> bool:
+    return end < len(text) and phrases("context", "ruled_out").at(text, end) is not None
+
+
+def _marks(text: Sequence[str]) -> list[tuple[str, Hit[str]]]:
+    hits = kinds("context", *_KINDS, "ignore").find(text)
+    return [(hit.value, hit) for hit in hits if hit.value != "ignore"] if hits else []
+
+
+def ignored_words(text: Sequence[str]) -> set[int]:
+    """Return the tokens of phrases such as "not only" and "no doubt", which deny nothing."""
+    return {i for hit in phrases("context", "ignore").find(text) for i in range(hit.first, hit.end)}
 
 
 def _before(
-    text: Sequence[str], first: int, earlier: Sequence[Mention], marks: Sequence[tuple[str, Hit[bool]]]
-) -> list[tuple[str, int]]:
-    """Return the marks that reach a label at ``first``, nearest bounds applied."""
-    if not marks:
-        return []
-    stops = words("context", "stops") | CLAUSE_BREAKS
-    start = first
-    floor = max(first - REACH, earlier[-1].end if earlier else 0)
-    while start > floor and text[start - 1] not in stops:
+    text: Sequence[str], first: int, floor: int, marks: Sequence[tuple[str, Hit[str]]]
+) -> frozenset[str]:
+    """Return the kinds of marks that reach a label at ``first``, nearest bounds applied."""
+    stops = _stops()
+    inside = {index for _, hit in marks for index in range(hit.first, hit.end)}
+    start, floor = first, max(first - REACH, floor)
+    while start > floor and (text[start - 1] not in stops or start - 1 in inside):
         start -= 1
-    return [(name, hit.first) for name, hit in marks if start <= hit.first and hit.end <= first]
+    reached = {name for name, hit in marks if start <= hit.first and hit.end <= first}
+    if any(name in _FAR for name, _ in marks):
+        bound = first
+        while bound > 0 and text[bound - 1] not in BREAKS and text[bound - 1] != "but":
+            bound -= 1
+        bound = max(bound, floor) if floor > bound and "but" in text[bound:floor] else bound
+        reached |= {n for n, hit in marks if n in _FAR and bound <= hit.first and hit.end <= first}
+    return frozenset(reached)
+
+
+@cache
+def _stops() -> frozenset[str]:
+    return words("context", "stops") | CLAUSE_BREAKS

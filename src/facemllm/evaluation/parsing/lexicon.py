@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from facemllm.core.config import load_yaml
-from facemllm.evaluation.parsing.text import tokenize
+from facemllm.evaluation.parsing.text import cut
 
 SYNONYMS = Path(__file__).parent.parent / "data" / "synonyms.yaml"
+_END = ""
 WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Hit(Generic[V]):
     """A phrase found in tokens ``first`` to ``end`` (exclusive), and its value."""
 
@@ -37,41 +38,56 @@ class Lexicon(Generic[V]):
     """
 
     def __init__(self, phrases: Mapping[str, V]) -> None:
-        self._by_first: dict[str, list[tuple[tuple[str, ...], V]]] = {}
+        # A tree of words: each node maps the next word to a node, and _END to what the phrase so far means.
+        self._tree: dict[str, Any] = {}
+        self._phrases: dict[str, V] = {}
         for phrase, value in phrases.items():
             words = words_of(phrase)
             if words:
-                self._by_first.setdefault(words[0], []).append((words, value))
-        for entries in self._by_first.values():
-            entries.sort(key=lambda entry: -len(entry[0]))
+                self._phrases[" ".join(words)] = value
+                node = self._tree
+                for word in words:
+                    node = node.setdefault(word, {})
+                node[_END] = value
+        self._firsts = frozenset(self._tree)
+
+    def phrases(self) -> list[tuple[str, V]]:
+        """Return all phrases with their values."""
+        return list(self._phrases.items())
+
+    def may_be_in(self, words: Sequence[str]) -> bool:
+        """Say quickly whether a phrase could be in ``words``: whether the first word of one is."""
+        return not self._firsts.isdisjoint(words)
 
     def find(self, words: Sequence[str]) -> list[Hit[V]]:
         """Return all phrases in ``words``."""
+        if self._firsts.isdisjoint(words):  # as for most lexicons and texts
+            return []
         hits: list[Hit[V]] = []
-        if self._by_first.keys().isdisjoint(words):  # as for most lexicons and texts
-            return hits
-        index = 0
-        while index < len(words):
-            hit = self.at(words, index)
-            if hit is None:
-                index += 1
-            else:
-                hits.append(hit)
-                index = hit.end
+        tree, skip = self._tree, 0
+        for index in [i for i, word in enumerate(words) if word in tree]:
+            if index >= skip:
+                hit = self.at(words, index)
+                if hit is not None:
+                    hits.append(hit)
+                    skip = hit.end
         return hits
 
     def at(self, words: Sequence[str], index: int) -> Hit[V] | None:
         """Return the longest phrase that begins at ``index``."""
-        for phrase, value in self._by_first.get(words[index], ()):
-            end = index + len(phrase)
-            if len(phrase) == 1 or tuple(words[index:end]) == phrase:
-                return Hit(value, index, end)
-        return None
+        position, count = index, len(words)
+        node: Any = self._tree
+        found: Hit[V] | None = None
+        while position < count and (node := node.get(words[position])) is not None:
+            position += 1
+            if _END in node:
+                found = Hit(node[_END], index, position)
+        return found
 
 
 def words_of(phrase: str) -> tuple[str, ...]:
     """Return a phrase as the tokens it would be read as."""
-    return tuple(token.text for token in tokenize(phrase))
+    return tuple(cut(phrase)[0])
 
 
 def split(phrases: str | Iterable[str]) -> list[str]:
@@ -95,6 +111,12 @@ def synonyms() -> dict[str, Any]:
 def phrases(section: str, name: str) -> Lexicon[bool]:
     """Return a plain list of phrases of the file as a lexicon whose values are all True."""
     return Lexicon(dict.fromkeys(split(synonyms()[section][name]), True))
+
+
+@cache
+def kinds(section: str, *names: str) -> Lexicon[str]:
+    """Return several lists of phrases of the file as one lexicon from phrase to the name of its list."""
+    return Lexicon({phrase: name for name in names for phrase in split(synonyms()[section][name])})
 
 
 @cache

@@ -13,6 +13,9 @@ _TEN_WORDS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty"
 _UNITS = {word: value for value, word in enumerate(_UNIT_WORDS)}
 _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)} | {"fourty": 40}
 _DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()}
+_SOMETHINGS = {f"{word}something": value for word, value in _TENS.items()}
+_ROUGHLY = {f"{word}ish": value for word, value in (_TENS | _UNITS).items()}
+_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,34 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
         >>> [number.value for number in find_numbers("between thirty five and 40 , or her fifties".split())]
         [35.0, 40.0, 50.0]
     """
-    found, index = [], 0
-    while index < len(text):
-        number = _digits(text, index) or _words(text, index)
-        if number is None:
-            index += 1
+    found, skip, listed = [], 0, 0
+    for index, word in enumerate(text):
+        if index < skip:
+            continue
+        if word[0].isdecimal():
+            if _numbers_a_line(text, index, listed):
+                listed += 1
+                continue
+            number = _digits(text, index)
+        elif word in _WORDS or word == "a":
+            number = _words(text, index)
         else:
+            continue
+        if number is not None:
             found.append(number)
-            index = number.end
+            skip = number.end
     return found
+
+
+def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:
+    """Say whether a number is that of an item of a list: "1.", "2." at the start of lines."""
+    if text[index] != str(listed + 1) or (index and text[index - 1] != "\n"):
+        return False
+    if tuple(text[index + 1 : index + 2]) not in ((".",), (")",), (":",)):
+        return False
+    rest = text[index + 2 : index + 3]
+    later = any(text[i] == str(listed + 2) and text[i - 1] == "\n" for i in range(index + 2, len(text)))
+    return bool(rest) and rest[0] != "\n" and (listed > 0 or later or rest[0][0].isdecimal())
 
 
 def _digits(text: Sequence[str], index: int) -> Number | None:
@@ -65,6 +87,10 @@ def _words(text: Sequence[str], index: int) -> Number | None:
     """Read number words up to 199, as ages and angles need them."""
     if text[index] in _DECADES:
         return Number(float(_DECADES[text[index]]), index, index + 1, decade=True, word=True)
+    if text[index] in _SOMETHINGS:
+        return Number(float(_SOMETHINGS[text[index]]), index, index + 1, decade=True, word=True)
+    if text[index] in _ROUGHLY:
+        return Number(float(_ROUGHLY[text[index]]), index, index + 1, word=True)
     end, value = index, 0.0
     hundred = _hundred(text, index)
     if hundred > index:

@@ -1,7 +1,7 @@
-"""Reading of head poses: pan (left positive) and tilt (up positive), in degrees, each where it was said.
+"""Reading of head poses: pan (left positive), tilt (up positive) and roll (left positive), in degrees.
 
 Left and right are those of the image unless they are said to be the person's own, which are the other way
-round.
+round. A direction without a number is read as a nominal angle ("slightly to the left" is 10 degrees).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from facemllm.evaluation.parsing.result import Parsed
 
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
-_ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")"))
+_ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")", "or", "nor"))
+_NOT_AWAY = frozenset(("not", "no", "away", "never"))
 _LARGEST = 180.0
+_NEGATION_REACH = 3
 
 
 @dataclass
@@ -29,29 +31,42 @@ class _Part:
     direction: str | None = None
     sign: float = 1.0
     degrees: float | None = None
+    amount: str = "plain"
+    moved: bool = False
+    named: bool = False
     tokens: list[int] = field(default_factory=list)
 
 
 def read_pose(reading: Reading) -> Parsed:
-    """Read pan and tilt; a pose said for one axis only has only that key."""
+    """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
+    numbers = _midpoints(text)
+    parts = _joined(_parts(text, numbers))
     angles: dict[str, float] = {}
     used: list[int] = []
-    for part in _joined(_parts(text)):
-        axis = part.axis or part.direction
-        if axis in ("pan", "tilt") and part.degrees is not None:
-            value = part.sign * part.degrees
-            if axis in angles and angles[axis] != value:
+    for nominal in (False, True):
+        told = dict(angles)
+        for part in parts:
+            axis = part.axis or part.direction
+            value = _value(part, nominal)
+            if axis is None or value is None or axis in told:
+                continue
+            if angles.get(axis, value) != value:
                 return Parsed("ambiguous", span=reading.span(part.tokens[0], part.tokens[-1] + 1))
             angles[axis] = value
             used += part.tokens
-    bare = find_numbers(text)
-    if not angles and len(bare) == 2 and not any(_axis(word) for word in text):
-        angles = {axis: _signed(text, number) for axis, number in zip(("pan", "tilt"), bare, strict=True)}
-        used = [number.first for number in bare]
-    frontal = _frontal().find(text)
-    if not angles and frontal and not any(word in ("not", "no", "away") for word in text[: frontal[0].first]):
-        return Parsed("answer", {"pan": 0.0, "tilt": 0.0}, reading.span(frontal[0].first, frontal[0].end))
+    if not angles and not any(part.axis or part.direction for part in parts) and len(numbers) in (2, 3):
+        angles = {axis: _signed(text, number) for axis, number in zip(_AXES, numbers, strict=False)}
+        used = [number.first for number in numbers]
+    bare = [part for part in parts if part.degrees is not None and not (part.axis or part.direction)]
+    if (
+        len(bare) == 1
+        and len(angles) == 1
+        and (other := {"pan": "tilt", "tilt": "pan"}.get(next(iter(angles))))
+    ):
+        angles[other] = bare[0].sign * float(bare[0].degrees or 0)  # "90 left, 0"
+        used += bare[0].tokens
+    _fill(text, angles, used)
     if not angles:
         return reading.nothing()
     span = reading.span(min(used), max(used) + 1)
@@ -60,52 +75,104 @@ def read_pose(reading: Reading) -> Parsed:
     return Parsed("answer", {axis: angles[axis] + 0.0 for axis in _AXES if axis in angles}, span)
 
 
-def _parts(text: Sequence[str]) -> list[_Part]:
+def _value(part: _Part, nominal: bool) -> float | None:
+    if not nominal:
+        if part.degrees is None or (part.axis is None and part.direction is None):
+            return None
+        if part.degrees and not (part.named or part.direction):
+            return None  # "turned 45 degrees" does not say which way
+        return part.sign * part.degrees
+    if part.degrees is not None or part.direction is None or not part.moved:
+        return None
+    return part.sign * float(synonyms()["pose"]["nominal"][part.amount])
+
+
+def _fill(text: Sequence[str], angles: dict[str, float], used: list[int]) -> None:
+    """Add what "level" and "facing the camera" say about axes without an angle."""
+    level = next((i for i, word in enumerate(text) if word in words("pose", "level")), None)
+    frontal = _frontal().find(text)
+    if frontal and not _NOT_AWAY.isdisjoint(text[max(0, frontal[0].first - 4) : frontal[0].first]):
+        frontal = []
+    if frontal and "pan" not in angles and ("roll" not in angles or "tilt" in angles):
+        axes = ("pan",) if angles else ("pan", "tilt")
+        angles.update(dict.fromkeys(axes, 0.0))
+        used += [frontal[0].first, frontal[0].end - 1]
+    if level is not None and "tilt" not in angles and angles:
+        angles["tilt"] = 0.0
+        used.append(level)
+
+
+def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
     """Cut a text where punctuation, "and" or the next axis word begins something new."""
-    numbers = {number.first: number for number in _midpoints(text)}
+    starts = {number.first: number for number in numbers}
     named = {hit.first: hit for hit in _angles().find(text)}
-    part, index = _Part(), 0
-    parts = [part]
-
-    def fresh() -> _Part:
-        parts.append(_Part())
-        return parts[-1]
-
-    while index < len(text):
-        word, number = text[index], numbers.get(index)
+    parts = [_Part()]
+    skip = 0
+    for index, word in enumerate(text):
+        if index < skip:
+            continue
+        part, number = parts[-1], None if index in named else starts.get(index)
         if word in _ENDS:
-            part = fresh()
+            parts.append(_Part(moved=part.moved and word in ("and", ",")))
         elif number is not None or index in named:
             if part.degrees is not None:
-                part = fresh()
-            part.degrees = abs(_signed(text, number)) if number is not None else named[index].value
-            part.sign *= -1.0 if number is not None and _signed(text, number) < 0 else 1.0
+                part = _new(parts)
+            value = _signed(text, number) if number is not None else named[index].value
+            part.degrees = abs(value)
+            part.sign *= -1.0 if value < 0 else 1.0
             part.tokens.append(index)
-            index = (number.end if number is not None else named[index].end) - 1
-        elif direction := _direction(word):
-            axis, sign = _SIGNS[direction]
-            if part.direction is not None:
-                part = fresh()
-            if part.axis == "tilt" and axis == "pan" and not _pitch_said(text):
-                part.axis = "roll"  # a head tilted to the left is rolled
-            part.direction = axis
-            owned = axis == "pan" and bool(set(text[max(0, index - 2) : index]) & words("pose", "owners"))
-            part.sign *= -sign if owned else sign
+            skip = number.end if number is not None else named[index].end
+        elif direction := _direction(text, index):
+            _take_direction(text, index, part if part.direction is None else _new(parts), direction)
+        elif axis := _axes().get(word):
+            if part.axis not in (None, axis) and (part.degrees is not None or part.direction):
+                part = _new(parts)
+            part.axis = axis
+            part.named |= word in words("pose", "names")
             part.tokens.append(index)
-        elif axis_named := _axis(word):
-            if (
-                part.axis is not None
-                and part.axis != axis_named
-                and (part.degrees is not None or part.direction)
-            ):
-                part = fresh()
-            part.axis = axis_named
-            part.tokens.append(index)
+            if part.degrees is None and _negated(text, index, parts):
+                part.degrees = 0.0
         elif word in words("pose", "zero") and part.degrees is None and part.axis is not None:
             part.degrees = 0.0
             part.tokens.append(index)
-        index += 1
+        elif word in _amounts():
+            part.amount = _amounts()[word]
+            part.moved = True
+        if word in words("pose", "moves"):
+            parts[-1].moved = True
     return parts
+
+
+def _new(parts: list[_Part]) -> _Part:
+    parts.append(_Part(moved=parts[-1].moved))
+    return parts[-1]
+
+
+def _take_direction(text: Sequence[str], index: int, part: _Part, direction: str) -> None:
+    axis, sign = _SIGNS[direction]
+    if part.axis == "tilt" and axis == "pan" and not _pitch_said(text):
+        part.axis = "roll"  # a head tilted to the left is rolled
+    part.direction = axis
+    before = text[max(0, index - 3) : index]
+    owned = (
+        axis == "pan"
+        and not words("pose", "owners").isdisjoint(before[-2:])
+        and words("pose", "viewers").isdisjoint(before)
+    )
+    part.sign *= -sign if owned else sign
+    part.tokens.append(index)
+
+
+def _negated(text: Sequence[str], index: int, parts: list[_Part]) -> bool:
+    """Say whether an axis is denied: "no tilt", "not turned or tilted"."""
+    for at in range(index - 1, max(-1, index - 1 - _NEGATION_REACH), -1):
+        if text[at] in ("no", "not", "without", "zero", "neither", "nor"):
+            return True
+        if text[at] == "or" and len(parts) > 1:
+            return parts[-2].degrees == 0.0
+        if text[at] in _ENDS or text[at] == ":":
+            return False
+    return False
 
 
 def _joined(parts: list[_Part]) -> list[_Part]:
@@ -117,11 +184,14 @@ def _joined(parts: list[_Part]) -> list[_Part]:
             last.degrees = part.degrees if last.degrees is None else last.degrees
             last.direction = last.direction or part.direction
             last.sign *= part.sign
+            last.moved |= part.moved
+            last.named |= part.named
             last.tokens += part.tokens
         elif part.axis or part.direction or part.degrees is not None:
-            if part.axis in ("pan", "tilt") and part.direction:
-                part.axis = part.direction  # "turned 10 degrees up"
             joined.append(part)
+    for part in joined:
+        if part.axis in ("pan", "tilt") and part.direction:
+            part.axis = part.direction  # "turned 10 degrees up"
     return joined
 
 
@@ -139,13 +209,16 @@ def _midpoints(text: Sequence[str]) -> list[Number]:
     """Return the numbers, a range ("20 to 30 degrees", "20-30") as one number at its middle."""
     joined: list[Number] = []
     for number in find_numbers(text):
+        if number.decade or (number.word and text[number.end : number.end + 1] in (["of"], ["person"])):
+            continue
         last = joined[-1] if joined else None
-        link = tuple(text[last.end : number.first]) if last else ()
-        if last and link in (("-",), ("to",)) and not number.decade:
+        link = text[last.end : number.first] if last else []
+        between = (
+            link == ["and"] and last is not None and "between" in text[max(0, last.first - 2) : last.first]
+        )
+        if last and (link in (["-"], ["to"]) or between):
             joined[-1] = Number((last.value + number.value) / 2, last.first, number.end)
-        elif not number.decade and not (
-            number.word and text[number.end : number.end + 1] in (("of",), ("person",))
-        ):
+        else:
             joined.append(number)
     return joined
 
@@ -155,16 +228,33 @@ def _signed(text: Sequence[str], number: Number) -> float:
     return -number.value if before in ("-", "minus", "negative") else number.value
 
 
-def _direction(word: str) -> str | None:
-    return next((name for name in _SIGNS if word in words("pose", name)), None)
-
-
-def _axis(word: str) -> str | None:
-    return next((name for name in _AXES if word in words("pose", name)), None)
+def _direction(text: Sequence[str], index: int) -> str | None:
+    name = _directions().get(text[index])
+    if name is None:
+        return None
+    after = text[index + 1] if index + 1 < len(text) else ""
+    if after in words("pose", "sides") and "toward" not in text[max(0, index - 2) : index]:
+        return None
+    return None if name == "right" and after == "at" else name
 
 
 def _pitch_said(text: Sequence[str]) -> bool:
     return "pan" in text or "pitch" in text or "yaw" in text
+
+
+@cache
+def _directions() -> dict[str, str]:
+    return {word: name for name in _SIGNS for word in words("pose", name)}
+
+
+@cache
+def _axes() -> dict[str, str]:
+    return {word: name for name in reversed(_AXES) for word in words("pose", name)}
+
+
+@cache
+def _amounts() -> dict[str, str]:
+    return {word: name for name in ("slight", "strong") for word in words("pose", name)}
 
 
 @cache

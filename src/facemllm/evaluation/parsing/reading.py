@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
-from facemllm.evaluation.parsing.lexicon import phrases, words
+from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
 from facemllm.evaluation.parsing.result import UNPARSED, Parsed
-from facemllm.evaluation.parsing.text import BREAKS, Cut, Token, tokenize, unwrap
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
+from facemllm.evaluation.parsing.wrappers import Cut, unwrap
+
+_CLAUSE_ENDS = frozenset((",", ":"))
+_PAUSES = frozenset((",", ":", ".", ";"))
+_SEEN = frozenset(("see", "find", "detect", "spot", "observe", "notice"))
+_ANY = frozenset(("any", "a", "an", "signs", "evidence"))
+_HIDING = frozenset(("hide", "conceal", "contain", "suppress"))
+_PICTURES = frozenset(
+    ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
+)
+_LISTS = ("au", "pose")  # answers that may go over several sentences
+_ECHOES = frozenset(("whether", "asks", "asked"))
 
 
-@dataclass(frozen=True)
 class Reading:
-    """The tokens of an answer.
+    """The tokens of an answer, or of a part of it.
+
+    Args:
+        all_words: The tokens, in order.
+        spans: Where each stood in the text that was cut.
+        cut: The text.
 
     Attributes:
-        tokens: All tokens, in order.
-        cut: The text they were cut from.
+        words: The tokens, with full stops for those that are no answer (refusals, questions).
     """
 
-    tokens: tuple[Token, ...]
-    cut: Cut
+    __slots__ = ("_refused", "_sentences", "all_words", "cut", "spans", "words")
 
-    @cached_property
-    def all_words(self) -> tuple[str, ...]:
-        """The texts of all tokens."""
-        return tuple(token.text for token in self.tokens)
+    def __init__(self, all_words: list[str], spans: Spans, cut: Cut) -> None:
+        self.all_words, self.spans, self.cut = all_words, spans, cut
+        self._sentences: list[tuple[int, int]] | None = None
+        asked = self._questions()
+        self._refused = self._refusals(asked)
+        self.words = all_words
+        if asked or self._refused:
+            self.words = list(all_words)
+            for first, end in (*asked, *self._refused):
+                self.words[first:end] = ["."] * (end - first)
 
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        """The texts of the tokens, with full stops for those that are no answer (refusals, questions)."""
-        dead = {index for first, end in (*self._questions, *self._refused) for index in range(first, end)}
-        return tuple("." if index in dead else word for index, word in enumerate(self.all_words))
+    def part(self, first: int, end: int) -> Reading:
+        """Return tokens ``first`` to ``end`` as a reading of their own."""
+        return Reading(self.all_words[first:end], self.spans.part(first, end), self.cut)
 
     def span(self, first: int, end: int) -> tuple[int, int] | None:
         """Return the characters of the original text that tokens ``first`` to ``end`` stand for."""
         if self.cut.offset is None or first >= end:
             return None
-        return self.tokens[first].start, self.tokens[end - 1].end
+        return self.spans[first][0] + self.cut.offset, self.spans[end - 1][1] + self.cut.offset
+
+    def source(self, index: int) -> str:
+        """Return a token as it was written."""
+        start, end = self.spans[index]
+        return self.cut.text[start:end]
 
     def nothing(self) -> Parsed:
         """Return what the text is when no label was found in it: a refusal, or unparsed."""
@@ -48,58 +68,149 @@ class Reading:
         alone = phrases("refusal", "alone").find(self.words)
         return Parsed("refusal", span=self.span(alone[0].first, alone[0].end)) if alone else UNPARSED
 
-    @cached_property
-    def _sentences(self) -> list[tuple[int, int]]:
-        ends = [index + 1 for index, word in enumerate(self.all_words) if word in BREAKS]
-        bounds = [0, *ends, len(self.tokens)]
-        return [(first, end) for first, end in pairwise(bounds) if first < end]
+    @property
+    def sentences(self) -> list[tuple[int, int]]:
+        """First and one after the last token of each sentence."""
+        if self._sentences is not None:
+            return self._sentences
+        found, first = [], 0
+        for index, word in enumerate(self.all_words):
+            if word in BREAKS:
+                found.append((first, index + 1))
+                first = index + 1
+        if first < len(self.all_words):
+            found.append((first, len(self.all_words)))
+        self._sentences = found
+        return found
 
-    @cached_property
     def _questions(self) -> list[tuple[int, int]]:
         """Sentences that end in a question mark: the question said again, unless there is nothing else."""
-        asked = [(first, end) for first, end in self._sentences if self.all_words[end - 1] == "?"]
-        told = any(end - first > 1 or self.all_words[first] not in BREAKS
-                   for first, end in self._sentences if self.all_words[end - 1] != "?")  # fmt: skip
+        text = self.all_words
+        if "?" not in text and _ECHOES.isdisjoint(text):
+            return []
+        asked = [
+            (first, end)
+            for first, end in self.sentences
+            if text[end - 1] == "?" or ("whether" in text[first:end] and text[first] in ("the", "you"))
+        ]
+        told = any(
+            end - first > 1 or text[first] not in BREAKS
+            for first, end in self.sentences
+            if (first, end) not in asked
+        )
         return asked if told else []
 
-    @cached_property
-    def _refused(self) -> list[tuple[int, int]]:
+    def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
-        questions = dict(self._questions)
+        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
+        if not (whole.may_be_in(self.all_words) or forward.may_be_in(self.all_words)):
+            return []
+        questions = dict(asked)
         found = []
-        for first, end in self._sentences:
+        for first, end in self.sentences:
             if first in questions:
                 continue
             sentence = self.all_words[first:end]
-            whole = phrases("refusal", "whole").find(sentence)
-            forward = phrases("refusal", "forward").find(sentence)
-            if whole:
-                start, after = 0, whole[0].end
-            elif forward:
-                start, after = forward[0].first, forward[0].end
+            hits, ahead = whole.find(sentence), _refusing(sentence, forward.find(sentence))
+            if hits:
+                start, after = 0, hits[0].end
+            elif ahead:
+                start, after = _begins(sentence, ahead[0].first), ahead[0].end
             else:
                 continue
             found.append((first + start, first + _resumes(sentence, after)))
         return found
 
 
-def readings(text: str, keys: tuple[str, ...] = ()) -> Iterator[Reading]:
-    """Yield what follows an explicit "the answer is", if anything, and then the whole answer."""
-    cut = unwrap(text, keys)
-    tokens = tuple(tokenize(cut.text, cut.offset or 0))
-    markers = phrases("context", "answers").find([token.text for token in tokens])
-    if markers and markers[-1].end < len(tokens):
-        yield Reading(tokens[markers[-1].end :], cut)
-    yield Reading(tokens, cut)
+def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
+    """Yield the parts of an answer that may settle it, the likeliest first, with the kind of each.
+
+    Kinds: ``said`` (what follows "the answer is", its first sentence and then all), ``turn`` (what follows a
+    conclusion or a correction: it counts only if it answers), ``whole``.
+    """
+    taken = unwrap(text, task)
+    tokens, spans = cut(taken.text)
+    whole = Reading(tokens, spans, taken)
+    end = len(tokens)
+    marks = kinds("context", "answers", "corrections", "conclusions").find(tokens)
+    told = [mark.end for mark in marks if mark.value == "answers"]
+    if told and told[-1] < end and task != "attributes":
+        tail = whole.part(told[-1], end)
+        first = next(
+            (s for s in tail.sentences if s[1] - s[0] > 1 or tail.all_words[s[0]] not in BREAKS), None
+        )
+        if first and first[1] < len(tail.all_words) and task not in _LISTS:
+            yield "said first", tail.part(first[0], first[1])
+        yield "said", tail
+    if marks or "no" in tokens:
+        for start in _turns(tokens, marks, task):
+            yield "turn", whole.part(start, end)
+    yield "whole", whole
 
 
-def _resumes(sentence: tuple[str, ...], after: int) -> int:
+def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[int]:
+    """Return where what follows a conclusion ("so") or a correction ("actually") begins, last first."""
+    found = []
+    for mark in marks:
+        before = text[mark.first - 1] if mark.first else "."
+        if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
+            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before == "and")
+        ):
+            found.append(mark.end)
+    if task != "yesno" and "no" in text:  # "27, no, 26"
+        found += [i + 1 for i in range(1, len(text) - 1) if text[i] == "no" and text[i - 1] in _PAUSES
+                  and text[i + 1] == ","]  # fmt: skip
+    return sorted((end for end in set(found) if end < len(text)), reverse=True)[:2]
+
+
+def _denied_before(text: Sequence[str], index: int) -> bool:
+    """Say whether a "not" stands shortly before in the same clause: "not actually happy" corrects nothing."""
+    for word in reversed(text[max(0, index - 3) : index]):
+        if word in CLAUSE_BREAKS:
+            return False
+        if word in ("not", "no", "never", "without"):
+            return True
+    return False
+
+
+def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]:
+    """Leave out "can't see any glasses" and "unable to hide her joy", which refuse nothing."""
+    return [
+        hit
+        for hit in hits
+        if not (
+            not _HIDING.isdisjoint(sentence[hit.end : hit.end + 2])
+            or (
+                tuple(sentence[hit.first : hit.first + 2]) == ("can", "not")
+                and hit.first + 3 < len(sentence)
+                and sentence[hit.first + 2] in _SEEN
+                and sentence[hit.first + 3] in _ANY
+                and _PICTURES.isdisjoint(sentence[hit.first + 4 : hit.first + 6])
+            )
+        )
+    ]
+
+
+def _begins(sentence: Sequence[str], index: int) -> int:
+    """Return where the clause that refuses begins."""
+    while (
+        index
+        and sentence[index - 1] not in CLAUSE_BREAKS
+        and sentence[index - 1] not in ("but", "and", "though")
+    ):
+        index -= 1
+    return index
+
+
+def _resumes(sentence: Sequence[str], after: int) -> int:
     """Return where, after a refusal, an answer begins all the same."""
     resume = phrases("refusal", "resume")
     opener = words("refusal", "resume_after_comma")
     for index in range(after, len(sentence)):
         if resume.at(sentence, index):
             return index
-        if sentence[index - 1] == "," and (sentence[index] in opener or sentence[index][0].isdigit()):
+        if sentence[index - 1] in _CLAUSE_ENDS and (
+            sentence[index] in opener or sentence[index][0].isdigit()
+        ):
             return index
     return len(sentence)

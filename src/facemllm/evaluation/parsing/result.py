@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Outcome = Literal["answer", "refusal", "unparsed", "ambiguous", "wrong type"]
 OUTCOMES: tuple[Outcome, ...] = ("answer", "refusal", "unparsed", "ambiguous", "wrong type")
 
 
-@dataclass(frozen=True)
-class Parsed:
+class Parsed(NamedTuple):
     """A free-text answer, read.
 
     Attributes:

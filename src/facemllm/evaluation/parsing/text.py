@@ -1,15 +1,14 @@
 """Text to tokens: what every reader of answers works on.
 
-Wrappers are taken off first (thinking, code fences, JSON); then the text is cut into tokens that remember
-where they stood, so that every label can point at the words it was read from.
+Tokens are lower-case words, numbers and signs that remember where they stood, so that every label can point
+at the words it was read from. Spellings and contractions are brought to one form, here and in the lexicons.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 BREAKS = frozenset(".!?;\n")
 """Tokens that end a sentence."""
@@ -18,17 +17,34 @@ CLAUSE_BREAKS = BREAKS | frozenset(",:()[]")
 """Tokens that end a clause; negations and hedges stay inside one."""
 
 _TOKEN = re.compile(
-    r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?(?:'?s\b)?|[^\W\d_]+(?:'[^\W\d_]+)*|\r?\n|[.!?;:,()\[\]/+%°±-]"
+    r"[^\W\d_]+(?:'[^\W\d_]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
+    r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖-]"
 )
-_PLAIN = str.maketrans("’‘ʼ`“”–—−‐‑…", "''''\"\"-----.")  # one character for one, so positions stay
+_ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
+    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&-]", re.ASCII
+)
+_THOUSANDS = re.compile(r"\d,\d")
+_PLAIN = str.maketrans(
+    "’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n"
+)  # one character for one: positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
-_RUN_TOGETHER = {
-    "cannot": "can", "cant": "can", "dont": "do", "doesnt": "does", "isnt": "is", "arent": "are",
-    "wont": "will", "didnt": "did", "couldnt": "could", "wasnt": "was", "hasnt": "has", "havent": "have",
-}  # fmt: skip
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
-_ANSWER_KEYS = ("final_answer", "answer", "label", "prediction", "response", "result", "output", "choice")
-_FENCE = re.compile(r"```[\w-]*\s*\n?(.*?)```", re.DOTALL)
+_IS = frozenset(("she", "he", "it", "that", "there", "who", "what", "here"))
+_SPELLINGS = {
+    "cannot": ("can", "not"), "cant": ("can", "not"), "dont": ("do", "not"), "doesnt": ("does", "not"),
+    "isnt": ("is", "not"), "arent": ("are", "not"), "wont": ("will", "not"), "didnt": ("did", "not"),
+    "couldnt": ("could", "not"), "wasnt": ("was", "not"), "hasnt": ("has", "not"), "havent": ("have", "not"),
+    "grey": ("gray",), "greyish": ("gray",), "grayish": ("gray",), "graying": ("gray",), "greying": ("gray",),
+    "blonde": ("blond",), "moustache": ("mustache",), "colour": ("color",), "coloured": ("colored",),
+    "makeup": ("make", "up"), "eyeglass": ("eyeglasses",), "towards": ("toward",), "deg": ("degrees",),
+    "degs": ("degrees",),
+}  # fmt: skip
+_SIGNS = {
+    "|": ":", "=": ":", "→": ":", "&": "and",
+    **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
+}  # fmt: skip
+_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—"))
+"""Tokens that do not stay as they are written."""
 
 
 class Token(NamedTuple):
@@ -39,95 +55,107 @@ class Token(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
-class Cut:
-    """The part of a text that may hold an answer.
+class Spans:
+    """Where the tokens of a text stand; found only when asked for, because most are never asked for."""
 
-    Attributes:
-        text: The part, of the same characters as the original or rewritten from JSON.
-        offset: Where it began in the original; None when it was rewritten, so that positions mean nothing.
-    """
+    __slots__ = ("_found", "_made", "_plain")
 
-    text: str
-    offset: int | None = 0
+    def __init__(self, plain: str, made: list[int] | None) -> None:
+        self._plain, self._made = plain, made
+        self._found: list[tuple[int, int]] | None = None
+
+    def part(self, first: int, end: int) -> Spans:
+        """Return those of tokens ``first`` to ``end``."""
+        spans = Spans("", None)
+        spans._found = self._all()[first:end]
+        return spans
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return self._all()[index]
+
+    def _all(self) -> list[tuple[int, int]]:
+        if self._found is None:
+            self._found = [match.span() for match in _pattern(self._plain).finditer(self._plain)]
+            if self._made is not None:
+                found = zip(self._found, self._made, strict=True)
+                self._found = [span for span, count in found for _ in range(count)]
+        return self._found
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
-    """Cut text into lower-case tokens; hyphens stay only before numbers, "n't" becomes "not".
+    """Cut text into lower-case tokens.
+
+    Hyphens stay only before numbers, a dash between words becomes a colon, "n't" becomes "not".
 
     Example:
         >>> [token.text for token in tokenize("She isn't clean-shaven: 30-35, mid-30s!")]
         ['she', 'is', 'not', 'clean', 'shaven', ':', '30', '-', '35', ',', 'mid', '-', '30s', '!']
     """
-    plain = text.translate(_PLAIN)
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(plain):
-        start, end = match.span()
-        word = match.group().lower()
-        if word[0] == "-":
-            if plain[end : end + 2].lstrip()[:1].isdigit():
-                tokens.append(Token("-", start + offset, end + offset))
+    words, spans = cut(text)
+    return [Token(word, spans[i][0] + offset, spans[i][1] + offset) for i, word in enumerate(words)]
+
+
+def cut(text: str) -> tuple[list[str], Spans]:
+    """Return the words of a text and their places; the form that readers work on."""
+    plain = _lower(text)
+    if "'" not in plain and not ("," in plain and _THOUSANDS.search(plain)):
+        words = _pattern(plain).findall(plain)
+        if _CHANGED.isdisjoint(words):
+            return words, Spans(plain, None)
+    words, made = [], []
+    for match in _pattern(plain).finditer(plain):
+        word = match.group()
+        if word.isalpha():
+            parts = _SPELLINGS.get(word, (word,))
         elif word[0].isdigit():
-            tokens.append(Token(word.replace(",", "").replace("'", ""), start + offset, end + offset))
+            parts = (word.replace(",", "").replace("'", ""),)
+        elif word in "-—":
+            sign = _dash(plain, *match.span())
+            parts = (sign,) if sign else ()
         elif "'" in word:
-            tokens += (Token(part, start + offset, end + offset) for part in _expand(word))
-        elif word in _RUN_TOGETHER:
-            tokens += (Token(part, start + offset, end + offset) for part in (_RUN_TOGETHER[word], "not"))
+            parts = _expand(word)
         else:
-            tokens.append(Token("\n" if word[-1] == "\n" else word, start + offset, end + offset))
-    return tokens
+            parts = (_SIGNS.get(word, word),)
+        words.extend(parts)
+        made.append(len(parts))
+    return words, Spans(plain, made)
 
 
-def unwrap(text: str, keys: tuple[str, ...] = ()) -> Cut:
-    r"""Take off thinking, code fences and JSON.
-
-    Args:
-        text: An answer as a model gave it.
-        keys: Names under which a JSON object may hold the answer, beside "answer", "label" and the like.
-
-    Example:
-        >>> unwrap('<think>a smile</think>```json\n{"expression": "happy"}\n```', ("expression",)).text
-        'happy'
-    """
-    start = text.rfind("</think>")
-    offset = start + len("</think>") if start >= 0 else 0
-    inner = text[offset:]
-    fence = _FENCE.search(inner) if "```" in inner else None
-    if fence:
-        offset, inner = offset + fence.start(1), fence.group(1)
-    stripped = inner.strip()
-    if stripped[:1] not in ("{", "["):
-        return Cut(inner, offset)
-    try:
-        value = json.loads(stripped)
-    except (ValueError, RecursionError):
-        return Cut(inner, offset)
-    return Cut(_flatten(value, keys), None)
+def _pattern(plain: str) -> re.Pattern[str]:
+    return _ASCII_TOKEN if plain.isascii() else _TOKEN
 
 
-def _expand(word: str) -> list[str]:
+def _lower(text: str) -> str:
+    """Return the text in lower case with plain quotes, of the same length."""
+    if text.isascii():
+        return text.lower()
+    plain = text.translate(_PLAIN)
+    lower = plain.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(low if len(low := character.lower()) == 1 else character for character in plain)
+
+
+def _dash(plain: str, start: int, end: int) -> str:
+    """Return "-" for a minus or a range, ":" for a dash between words, nothing for a hyphen or a bullet."""
+    after = plain[end : end + 2].lstrip(" ")[:1]
+    before = plain[max(0, start - 2) : start].rstrip(" ")[-1:]
+    if after.isdigit() and (plain[start] == "-" or before.isdigit()):
+        return "-"
+    if plain[start] == "—":
+        return ":" if start else ""
+    spaced = plain[start - 1 : start] == " " and plain[end : end + 1] in (" ", "-", "")
+    return ":" if spaced and before not in ("", "\n") else ""
+
+
+@lru_cache(maxsize=4096)
+def _expand(word: str) -> tuple[str, ...]:
     stem, _, suffix = word.rpartition("'")
     if suffix == "t" and stem.endswith("n"):
         stem = stem[:-1]
-        return [_STEMS.get(stem, stem), "not"] if stem else ["not"]
+        return (_STEMS.get(stem, stem), "not") if stem else ("not",)
     if suffix == "s":
         # "she's" is "she is"; "man's" is "man" and an owner, which poses need ("the person's left").
-        return [stem.replace("'", ""), "is" if stem in ("she", "he", "it", "that", "there", "who") else "s"]
-    return [part for part in (stem.replace("'", ""), _SUFFIXES.get(suffix, suffix)) if part]
-
-
-def _flatten(value: Any, keys: tuple[str, ...]) -> str:
-    """Write a JSON value as words; of an object with a key for the answer, only that value."""
-    if isinstance(value, dict):
-        named = {str(key).lower(): inner for key, inner in value.items()}
-        for key in (*keys, *_ANSWER_KEYS):
-            if key in named:
-                return _flatten(named[key], keys)
-        if len(named) == 1 and isinstance(next(iter(named.values())), str) and not keys:
-            return str(next(iter(named.values())))
-        return ", ".join(f"{key}: {_flatten(inner, ())}" for key, inner in named.items())
-    if isinstance(value, list):
-        return ", ".join(_flatten(inner, keys) for inner in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else str(value)
+        return (stem.replace("'", ""), "is" if stem in _IS else "s")
+    parts = (stem.replace("'", ""), _SUFFIXES.get(suffix, suffix))
+    return tuple(part for part in parts if part)

@@ -1,0 +1,6 @@
+"""Benchmarks of others, scored twice: by their own rule, defects included, and as the answers were meant."""
+
+from facemllm.evaluation.benchmarks.facebench import score_facebench
+from facemllm.evaluation.benchmarks.facexbench import facexbench_prompt, official_option, score_facexbench
+
+__all__ = ["facexbench_prompt", "official_option", "score_facebench", "score_facexbench"]

@@ -1,0 +1,64 @@
+"""What a model finds likely among the options, scored beside what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from facemllm.core.errors import ConfigError
+from facemllm.data import FaceSample
+from facemllm.evaluation.asking import Askable
+from facemllm.evaluation.calibration import calibration_metrics
+from facemllm.evaluation.metrics import attribute_metrics, class_metrics
+from facemllm.evaluation.store import PredictionStore
+from facemllm.evaluation.tasks import EvalTask
+
+_KEPT = ("accuracy", "balanced_accuracy", "macro_f1", "intervals", "per_attribute")
+
+
+def options_of(task: EvalTask) -> tuple[str, ...]:
+    """Return what is chosen among in a task, or nothing for one without options (years, angles)."""
+    return () if task.label == "age_bin" else task.classes
+
+
+def check_chooses(model: Askable) -> None:
+    """Refuse a model that has no likelihoods to give.
+
+    Raises:
+        ConfigError: If it has no method ``choose``.
+    """
+    if not callable(getattr(model, "choose", None)):
+        raise ConfigError(
+            "model gives no likelihoods",
+            given=f"an object of type {type(model).__name__} without a method choose",
+            expected="choose(pictures, questions, options), which gives probabilities by option",
+            do="leave out likelihoods, or add the method",
+        )
+
+
+def score_likelihoods(
+    store: PredictionStore, samples: Sequence[FaceSample], task: EvalTask
+) -> dict[str, Any] | None:
+    """Return accuracy by the likeliest option, and how far its probability can be trusted.
+
+    None where nothing was chosen.
+    """
+    truth, chosen, names, clusters = [], [], [], []
+    for sample in samples:
+        kept = store.get(sample.id)["chosen"]
+        for question in task.questions:
+            right = task.truth(sample, question)
+            if right is not None and question.text in kept:
+                truth.append(right)
+                chosen.append(kept[question.text])
+                names.append(str(question.attribute))
+                clusters.append(sample.identity or sample.id)
+    if not truth:
+        return None
+    likeliest = [max(one, key=lambda option: one[option]) for one in chosen]
+    if task.name == "attributes":
+        scored = attribute_metrics(names, truth, likeliest, clusters)
+    else:
+        scored = class_metrics(truth, likeliest, clusters, task.classes)
+    kept_scores = {key: scored[key] for key in _KEPT if key in scored}
+    return {"n": len(truth), **kept_scores, "calibration": calibration_metrics(chosen, truth, clusters)}

@@ -1,0 +1,119 @@
+"""Reading of yes and no: said outright, or as a statement or its denial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from facemllm.evaluation.parsing.context import ignored_words
+from facemllm.evaluation.parsing.lexicon import filler, phrases, vocabulary, words
+from facemllm.evaluation.parsing.reading import Reading
+from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
+
+_ENDS = frozenset(".!?;\n:,")
+
+
+def read_yes_no(reading: Reading) -> Parsed:
+    """Read yes or no: said outright at the start or anywhere, or as a statement or its denial.
+
+    "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
+    """
+    text = reading.words
+    said = [
+        (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
+    ]
+    if said and _lead().issuperset(text[: said[0][1]]):
+        label, first, end = said[0]
+        follows = next((word for word in text[end:] if word not in CLAUSE_BREAKS), "")
+        # "Yes and no" says neither.
+        if follows in ("and", "or", "/") and any(other != label for other, _, _ in said):
+            return Parsed("ambiguous", span=reading.span(first, end))
+        return Parsed("answer", label, reading.span(first, end))
+    statement = _read_statement(reading)
+    if statement is not None:
+        return statement
+    labels = {label for label, _, _ in said}
+    if len(labels) == 1:
+        label, first, end = said[0]
+        if "not" in text[max(0, first - 2) : first]:
+            label = "no" if label == "yes" else "yes"
+        return Parsed("answer", label, reading.span(first, end))
+    if labels:
+        return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
+    return _bare(reading) or reading.nothing()
+
+
+def _read_statement(reading: Reading) -> Parsed | None:
+    """Read "she is wearing a hat" as yes and "she is not" as no, from the first statement.
+
+    A later "there isn't one" says what the first was about, and decides.
+    """
+    first: Parsed | None = None
+    for start, end in _clauses(reading.words):
+        found = _statement(reading, start, end)
+        if first is not None and reading.words[start] == "not" and reading.words[start - 1] == ",":
+            return Parsed("answer", "no", reading.span(start, end))  # "straight, not wavy"
+        if found is None:
+            continue
+        if first is None:
+            first = found
+        elif found.label == "no" and not words("statements", "ellipses").isdisjoint(reading.words[start:end]):
+            return found
+    return first
+
+
+def _clauses(text: Sequence[str]) -> list[tuple[int, int]]:
+    found, start = [], 0
+    for index, word in enumerate(text):
+        if word in _ENDS:
+            if index > start:
+                found.append((start, index))
+            start = index + 1
+    if start < len(text):
+        found.append((start, len(text)))
+    return found
+
+
+def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
+    text = reading.words
+    subjects, states = words("statements", "subjects"), words("statements", "states")
+    clause = text[start:end]
+    if subjects.isdisjoint(clause) and clause[0] not in words("statements", "openers"):
+        return None
+    state = not states.isdisjoint(clause)
+    denied = _denied(clause)
+    if not state and not (denied and text[start] in words("statements", "denials")):
+        return None
+    if text[start] in ("if", "when") or text[start : start + 2] in (["it", "could"], ["it", "may"]):
+        return None
+    return Parsed("answer", "no" if denied else "yes", reading.span(start, end))
+
+
+def _denied(clause: Sequence[str]) -> bool:
+    if words("statements", "denials").isdisjoint(clause):
+        return False
+    ignored = ignored_words(clause)
+    return any(word in words("statements", "denials") and i not in ignored for i, word in enumerate(clause))
+
+
+def _bare(reading: Reading) -> Parsed | None:
+    """Read words that are an answer only when they are all that is said: "probably", "not", "unlikely"."""
+    text = reading.words
+    for label in ("no", "yes"):
+        hit = next(iter(phrases("statements", f"bare_{label}").find(text)), None)
+        if hit is not None and all(
+            word in CLAUSE_BREAKS or word in filler()
+            for index, word in enumerate(text)
+            if not hit.first <= index < hit.end
+        ):
+            return Parsed("answer", label, reading.span(hit.first, hit.end))
+    clauses = _clauses(text)
+    if clauses and text[clauses[0][0]] in words("statements", "bare_denials"):
+        return Parsed("answer", "no", reading.span(*clauses[0]))
+    return None
+
+
+@cache
+def _lead() -> frozenset[str]:
+    return CLAUSE_BREAKS | words("statements", "lead") | words("context", "hedges")
