@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from facemllm.core.errors import DatasetError
-from facemllm.data import TASKS, UNKNOWN, canonical_question, parse, write_questions
+from facemllm.data import TASKS, UNKNOWN, Landmarks, canonical_question, parse, write_questions
 from facemllm.data.phrasings import question_set, usable
 from facemllm.data.vocabularies import AGE_BINS, CELEBA_ATTRIBUTES, ETHNICITIES, EXPRESSIONS
 
@@ -20,6 +20,10 @@ def samples(sample):
     found += [sample(dataset="fairface", age_bin=label, gender="male") for label in AGE_BINS]
     found += [sample(ethnicity=label, gender="female") for label in ETHNICITIES]
     found += [sample(pose={"pan": pan, "tilt": tilt}) for pan in range(-90, 91, 15) for tilt in (-30, 0, 7.6)]
+    found += [sample(action_units={"AU6": True, "AU12": True, "AU1": False, "AU2": False, "AU4": False})]
+    face = sample().model_copy(update={"size": (100, 120), "box": (10.0, 20.0, 90.0, 110.0)})
+    points = ((30, 50), (70, 50), (50, 70), (35, 90), (65, 90))
+    found += [face.model_copy(update={"landmarks": Landmarks(scheme="five-1", points=points)})] * 20
     return [*found, sample(attributes=_ATTRIBUTES)]
 
 
@@ -154,7 +158,16 @@ def test_canonical_questions():
     assert canonical_question("age_bin") == "Which age group is this person in?"
     assert canonical_question("gender") == "What is the perceived gender of this person?"
     assert canonical_question("attributes", "bangs") == "Does the person have bangs?"
-    for task, attribute in (("unknown", None), ("attributes", None), ("age", "bangs"), ("mood", None)):
+    assert canonical_question("location", "nose") == "Where is the nose?"
+    assert canonical_question("parts", "left eye") == "Can the eye on the left side of the picture be seen?"
+    for task, attribute in (
+        ("unknown", None),
+        ("attributes", None),
+        ("age", "bangs"),
+        ("mood", None),
+        ("parts", None),
+        ("location", "ear"),
+    ):
         with pytest.raises(DatasetError, match="no canonical question"):
             canonical_question(task, attribute)
 

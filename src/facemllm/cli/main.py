@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from facemllm.cli import annotate, ask, compare, demo, describe, evaluate, info, parse, questions, train
+from facemllm.cli import (
+    annotate,
+    ask,
+    compare,
+    demo,
+    describe,
+    evaluate,
+    export,
+    info,
+    leaks,
+    parse,
+    questions,
+    stats,
+    train,
+)
 from facemllm.core.errors import FaceMLLMError
 
 app = typer.Typer(
@@ -26,6 +40,9 @@ app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
 app.command("parse")(parse.parse)
 app.command("annotate")(annotate.annotate)
+app.command("stats")(stats.stats)
+app.command("leaks")(leaks.leaks)
+app.command("export")(export.export)
 
 
 def main() -> None:

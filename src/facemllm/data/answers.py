@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from facemllm.core.errors import DatasetError
-from facemllm.data.vocabularies import AGE_BINS, ETHNICITIES, EXPRESSIONS, GENDERS
+from facemllm.data.vocabularies import ACTION_UNITS, AGE_BINS, ALL_EXPRESSIONS, ETHNICITIES, GENDERS
+
+if TYPE_CHECKING:
+    from facemllm.processing.location import LocationCodec
 
 UNKNOWN = "I don't know."
 """What a model says to a question it has not learned to answer."""
 
+NONE = "none"
+"""What is answered where several could be named and none holds."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_CLASSES = {"expression": EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "age_bin": AGE_BINS}
+_CLASSES = {"expression": ALL_EXPRESSIONS, "gender": GENDERS, "ethnicity": ETHNICITIES, "age_bin": AGE_BINS}
+_PLACES = re.compile(r"(?:<loc_\d{3}><loc_\d{3}>)+")
 _POSE = re.compile(r"pan (\d+) degrees?( left| right)?, tilt (\d+) degrees?( up| down)?")
 
 
@@ -89,11 +97,45 @@ def render_lettered(options: Sequence[str], separator: str = " ") -> str:
     return separator.join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
-def parse(task: str, text: str, options: Sequence[str] | None = None) -> Any:
+def render_several(names: Sequence[str]) -> str:
+    """Return a list of what holds, or "none".
+
+    Example:
+        >>> render_several(["AU6", "AU12"]), render_several([])
+        ('AU6, AU12', 'none')
+    """
+    return ", ".join(names) or NONE
+
+
+def render_places(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> str:
+    """Return points of a picture as location tokens, two for each.
+
+    Args:
+        points: (x, y) in pixels; a box is its two corners.
+        size: Width and height of the picture.
+
+    Example:
+        >>> render_places([(10, 20), (50, 80)], (100, 200))
+        '<loc_010><loc_010><loc_050><loc_040>'
+    """
+    return _codec().encode_points(points, size)
+
+
+def read_places(text: str) -> tuple[tuple[float, float], ...]:
+    """Return the points that location tokens stand for, as shares of the picture's sides.
+
+    Example:
+        >>> read_places("<loc_010><loc_020>")
+        ((0.105, 0.205),)
+    """
+    return tuple(_codec().decode_points(text, (1, 1)))
+
+
+def parse(task: str, text: str, options: Sequence[str] | None = None, *, form: str | None = None) -> Any:
     """Return the label that a canonical answer states; the inverse of rendering.
 
-    With options, the answer is an option's text or its letter, and the label is the option's text.
-    "I don't know." is None.
+    With options, the answer is an option's text or its letter, and the label is the option's text; in the
+    form ``multiple`` it is a list of options' texts, and the label is those. "I don't know." is None.
 
     Raises:
         DatasetError: If the text is not a canonical answer of this task.
@@ -106,13 +148,21 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Any:
     """
     if text == UNKNOWN:
         return None
-    if options is not None:
+    if form == "multiple" and options is not None:
+        named = () if text == NONE else tuple(text.split(", "))
+        if set(named) <= set(options):
+            return named
+    elif options is not None:
         if text in options:
             return text
         if len(text) == 1 and text in LETTERS[: len(options)]:
             return options[LETTERS.index(text)]
-    elif task == "description" or text in _CLASSES.get(task, ()):
+    elif task in ("description", "conversation") or text in _CLASSES.get(task, ()):
         return text
+    elif task == "action_units" and (text == NONE or set(text.split(", ")) <= set(ACTION_UNITS.codes)):
+        return () if text == NONE else tuple(text.split(", "))
+    elif task == "location" and _PLACES.fullmatch(text):
+        return read_places(text)
     elif task == "age" and text.isdecimal():
         return int(text)
     elif task == "pose" and (match := _POSE.fullmatch(text)):
@@ -132,6 +182,13 @@ def round_pose(pose: Mapping[str, float]) -> dict[str, float]:
     return {axis: float(_whole(degrees)) for axis, degrees in pose.items()}
 
 
+@cache
+def _codec() -> LocationCodec:
+    from facemllm.processing.location import LocationCodec  # brings torch, which labels do not need
+
+    return LocationCodec()
+
+
 def _degrees(angle: float, positive: str, negative: str) -> str:
     whole = _whole(angle)
     unit = "degree" if abs(whole) == 1 else "degrees"
@@ -143,5 +200,8 @@ def _whole(angle: float) -> int:
 
 
 def _example(task: str) -> str:
-    known = {"age": "34", "pose": render_pose(30, -15), "unknown": UNKNOWN}
+    known = {
+        "age": "34", "pose": render_pose(30, -15), "unknown": UNKNOWN, "action_units": "AU6, AU12",
+        "location": "<loc_010><loc_020>",
+    }  # fmt: skip
     return known.get(task) or _CLASSES.get(task, ("yes",))[0]

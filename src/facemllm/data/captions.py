@@ -6,15 +6,22 @@ Gender and ethnicity are perceived labels and appear only when asked for by name
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection
 
 from facemllm.data.answers import render_age
 from facemllm.data.attributes import SUBJECTIVE, third_person
 from facemllm.data.phrasings import caption_parts, question_set
 from facemllm.data.schema import FaceSample
-from facemllm.data.vocabularies import age_range
+from facemllm.data.vocabularies import ACTION_UNITS, age_range
 
 _MAX_ATTRIBUTES = 4
+
+DESCRIBABLE = frozenset(
+    ("age", "age_bin", "age_range", "expression", "gender", "ethnicity", "pose", "attributes", "action_units",
+     "caption")
+)  # fmt: skip
+"""The labels that a description can be made from."""
 
 
 def write_caption(sample: FaceSample, rng: random.Random, include: Collection[str] = ()) -> str:
@@ -60,6 +67,17 @@ def write_caption(sample: FaceSample, rng: random.Random, include: Collection[st
     return " ".join([f"{text}.", *sentences])
 
 
+def tells(caption: str) -> frozenset[str]:
+    """Return which of gender and ethnicity a caption of unknown origin may speak of.
+
+    Example:
+        >>> sorted(tells("A young Asian woman.")), sorted(tells("Someone with black hair."))
+        (['ethnicity', 'gender'], [])
+    """
+    words = set(re.findall(r"[a-z]+", caption.lower()))
+    return frozenset(task for task, known in caption_parts()["tells"].items() if words & set(known))
+
+
 def _noun(labels: dict[str, object]) -> str:
     """Return what to call the person: as general as the labels leave it."""
     age, gender = labels.get("age"), labels.get("gender")
@@ -67,6 +85,8 @@ def _noun(labels: dict[str, object]) -> str:
         years = (int(age), int(age))
     elif isinstance(labels.get("age_bin"), str):
         years = age_range(str(labels["age_bin"]))
+    elif isinstance(span := labels.get("age_range"), tuple):
+        years = (int(span[0]), int(span[1]))
     else:
         return f"a {gender} person" if gender else "a person"
     low, high = years
@@ -81,7 +101,7 @@ def _noun(labels: dict[str, object]) -> str:
 
 def _sentence(task: str, value: object, subject: str, rng: random.Random) -> str:
     parts = caption_parts()
-    key = {"age_bin": "bin", "attributes": "attribute"}.get(task, task)
+    key = {"age_bin": "bin", "attributes": "attribute", "action_units": "units"}.get(task, task)
     slots = _slots(task, value, subject, rng)
     return str(rng.choice(parts[f"{key}_sentence"]).format(**slots)) if slots else ""
 
@@ -99,14 +119,20 @@ def _slots(task: str, value: object, subject: str, rng: random.Random | None = N
         return {"subject": subject, **question_set("ethnicity").words[str(value)]}
     if task == "pose" and isinstance(value, dict):
         return {"subject": subject, "pose": _pose_clause(value)}
+    if task == "action_units" and isinstance(value, dict):
+        active = [f"{unit} ({ACTION_UNITS.label(unit)})" for unit, holds in value.items() if holds]
+        return {"subject": subject, "units": _listed(active)} if active else {}
     if task == "attributes" and isinstance(value, dict) and rng is not None:
         present = [name for name, holds in value.items() if holds and name not in SUBJECTIVE]
         chosen = rng.sample(present, min(len(present), rng.randint(1, _MAX_ATTRIBUTES)))
-        *others, last = ["", *map(third_person, chosen)]
-        if last:
-            listed = ", ".join(others[1:])
-            return {"subject": subject, "facts": f"{listed} and {last}" if listed else last}
+        if chosen:
+            return {"subject": subject, "facts": _listed([third_person(name) for name in chosen])}
     return {}
+
+
+def _listed(items: list[str]) -> str:
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _pose_clause(pose: dict[str, float]) -> str:

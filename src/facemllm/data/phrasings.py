@@ -95,6 +95,13 @@ class Layouts(StrictModel):
     layouts: tuple[Layout, ...]
 
 
+class MultipleSet(StrictModel):
+    """All ways to ask which of several options hold."""
+
+    version: int
+    layouts: tuple[Phrasing, ...]
+
+
 class Topic(StrictModel):
     """Questions that have no answer in a face.
 
@@ -132,6 +139,13 @@ def question_set(task: str) -> QuestionSet:
 def layouts() -> tuple[Layout, ...]:
     """Return all ways to show options."""
     return validate(Layouts, load_yaml(_FOLDER / "choice.yaml"), source="questions/choice.yaml").layouts
+
+
+@cache
+def multiple_set() -> tuple[Phrasing, ...]:
+    """Return all ways to ask which of several options hold."""
+    values = load_yaml(_FOLDER / "multiple.yaml")
+    return validate(MultipleSet, values, source="questions/multiple.yaml").layouts
 
 
 @cache

@@ -11,6 +11,8 @@ from functools import cached_property
 
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 GENDERS = ("male", "female")
+ALL_EXPRESSIONS = (*EXPRESSIONS, "contempt")
+"""With contempt, which only some datasets (AffectNet, FER+) have as a class of its own."""
 AGE_BINS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 ETHNICITIES = (
     "white", "black", "east asian", "southeast asian", "asian", "indian", "middle eastern", "latino", "other",
@@ -79,6 +81,50 @@ UTKFACE_RACES = Vocabulary(
     "utkface-races", 1, ("0", "1", "2", "3", "4"), ("white", "black", "asian", "indian", "other")
 )
 
+FERPLUS_VOTES = Vocabulary(
+    "ferplus-votes", 1,
+    ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"),
+    ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt", "unknown", "no face"),
+)  # fmt: skip
+RAFDB_EXPRESSIONS = Vocabulary(
+    "rafdb-expressions", 1, ("1", "2", "3", "4", "5", "6", "7"),
+    ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"),
+)  # fmt: skip
+RAFDB_GENDERS = Vocabulary("rafdb-genders", 1, ("0", "1", "2"), (*GENDERS, "unsure"))
+RAFDB_RACES = Vocabulary("rafdb-races", 1, ("0", "1", "2"), ("white", "black", "asian"))
+RAFDB_AGES = Vocabulary("rafdb-ages", 1, ("0", "1", "2", "3", "4"), ("0-3", "4-19", "20-39", "40-69", "70+"))
+AFFECTNET_EXPRESSIONS = Vocabulary(
+    "affectnet-expressions", 1, tuple(str(code) for code in range(11)),
+    (
+        "neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt",
+        "none", "uncertain", "no face",
+    ),
+)  # fmt: skip
+MORPH_GENDERS = Vocabulary("morph-genders", 1, ("M", "F"), GENDERS)
+MORPH_RACES = Vocabulary(
+    "morph-races", 1, ("W", "B", "A", "H", "I", "O"),
+    ("white", "black", "asian", "latino", "other", "other"),
+)  # fmt: skip
+AGEDB_GENDERS = Vocabulary("agedb-genders", 1, ("m", "f"), GENDERS)
+
+ACTION_UNITS = Vocabulary(
+    "facs-action-units", 1,
+    (
+        "AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12", "AU14", "AU15", "AU16", "AU17",
+        "AU18", "AU20", "AU22", "AU23", "AU24", "AU25", "AU26", "AU27", "AU28", "AU43", "AU45",
+    ),
+    (
+        "inner brow raiser", "outer brow raiser", "brow lowerer", "upper lid raiser", "cheek raiser",
+        "lid tightener", "nose wrinkler", "upper lip raiser", "lip corner puller", "dimpler",
+        "lip corner depressor", "lower lip depressor", "chin raiser", "lip puckerer", "lip stretcher",
+        "lip funneler", "lip tightener", "lip pressor", "lips part", "jaw drop", "mouth stretch", "lip suck",
+        "eyes closed", "blink",
+    ),
+)  # fmt: skip
+"""Facial action units by their number in FACS (Ekman and Friesen, 1978), with their names."""
+DISFA_UNITS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
+BP4D_UNITS = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU14", "AU15", "AU17", "AU23", "AU24")
+
 _CELEBA = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
     "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
@@ -94,10 +140,51 @@ VOCABULARIES: dict[str, Vocabulary] = {
     vocabulary.name: vocabulary
     for vocabulary in (
         FER2013_EXPRESSIONS, FAIRFACE_AGES, FAIRFACE_GENDERS, FAIRFACE_RACES, UTKFACE_GENDERS, UTKFACE_RACES,
-        CELEBA_ATTRIBUTES,
+        CELEBA_ATTRIBUTES, FERPLUS_VOTES, RAFDB_EXPRESSIONS, RAFDB_GENDERS, RAFDB_RACES, RAFDB_AGES,
+        AFFECTNET_EXPRESSIONS, MORPH_GENDERS, MORPH_RACES, AGEDB_GENDERS, ACTION_UNITS,
     )
 }  # fmt: skip
 """All vocabularies by name."""
+
+
+@dataclass(frozen=True)
+class LandmarkScheme:
+    """Which points a set of landmarks has, and which of them each part of the face is made of.
+
+    Args:
+        name: ``<scheme>-<version>``.
+        count: Number of points.
+        parts: By part, the indices of its points; left and right are those of the image.
+    """
+
+    name: str
+    count: int
+    parts: dict[str, tuple[int, ...]]
+
+
+PARTS = ("left eye", "right eye", "left eyebrow", "right eyebrow", "nose", "mouth", "jaw")
+"""Parts of a face that can be asked for; left and right are those of the image."""
+
+LANDMARK_SCHEMES: dict[str, LandmarkScheme] = {
+    scheme.name: scheme
+    for scheme in (
+        # Eyes, nose tip, corners of the mouth, each left one in the image first, as detectors give them.
+        LandmarkScheme(
+            "five-1", 5, {"left eye": (0,), "right eye": (1,), "nose": (2,), "mouth": (3, 4)}
+        ),
+        # The 68 points of iBUG 300-W, numbered from 0 here and from 1 there.
+        LandmarkScheme(
+            "ibug68-1", 68,
+            {
+                "jaw": tuple(range(17)), "left eyebrow": tuple(range(17, 22)),
+                "right eyebrow": tuple(range(22, 27)), "nose": tuple(range(27, 36)),
+                "left eye": tuple(range(36, 42)), "right eye": tuple(range(42, 48)),
+                "mouth": tuple(range(48, 68)),
+            },
+        ),
+    )
+}  # fmt: skip
+"""All schemes of landmarks by name."""
 
 
 def age_bin(age: float) -> str:
@@ -138,6 +225,8 @@ def rivals(task: str, label: str, dataset: str = "") -> tuple[str, ...]:
     if task == "ethnicity":
         races = VOCABULARIES.get(f"{dataset}-races")
         known = races.labels if races else ("white", "black", "indian")
+    elif task == "expression" and dataset in ("affectnet", "ferplus"):
+        known = ALL_EXPRESSIONS
     else:
         known = {"expression": EXPRESSIONS, "gender": GENDERS, "age_bin": AGE_BINS}[task]
-    return tuple(other for other in known if other != label)
+    return tuple(dict.fromkeys(other for other in known if other != label))

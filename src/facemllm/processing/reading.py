@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from facemllm.core.errors import ImageError
+from facemllm.processing.references import is_reference, read_reference
 
 MIN_SIDE = 8
 """Pictures with a shorter side (pixels) hold nothing to see."""
@@ -37,7 +38,8 @@ def load_image(source: Any) -> Image.Image:
     16-bit greys are scaled; a JPEG over :data:`MAX_PIXELS` is decoded at reduced size.
 
     Args:
-        source: A path, bytes of a file, an open binary file, a PIL image, an array [height, width] or
+        source: A path, a reference such as ``shard.tar#photo.jpg``, bytes of a file,
+            an open binary file, a PIL image, an array [height, width] or
             [height, width, 1|3|4] (uint8, uint16, bool, or float in [0, 1]), or a tensor
             [1|3|4, height, width] with the same kinds of values.
 
@@ -57,6 +59,8 @@ def load_image(source: Any) -> Image.Image:
         name, image = "an array", _from_array(source)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         name, image = f"{len(source)} bytes", _open(io.BytesIO(source), f"{len(source)} bytes")
+    elif isinstance(source, str) and is_reference(source) and not Path(source).exists():
+        return load_image(read_reference(source))
     elif isinstance(source, (str, os.PathLike)):
         path = _existing_file(source)
         name = str(path)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
+import json
+import os
 import re
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from pydantic import ValidationError
 
 from facemllm.core.errors import DatasetError
 from facemllm.core.registry import Registry
 from facemllm.data.schema import FaceSample, SkipReport
+from facemllm.data.vocabularies import Vocabulary
+
+NOT_ASKED = "pictures collected from the web; the people in them were not asked"
+VOLUNTEERS = "volunteers who were recorded for research and agreed to it"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -38,15 +47,20 @@ class Reader(ABC):
     """
 
     name: ClassVar[str]
-    licence: ClassVar[str]
+    licence: str
     layout: ClassVar[str]
-    splits: ClassVar[tuple[str, ...]]
+    splits: tuple[str, ...]
     folders: ClassVar[tuple[str, ...]]
     """Names under which the dataset's folder is commonly unpacked."""
+    consent: str | None = None
+    """What the people in the pictures agreed to, as far as it is known."""
+    vocabularies: ClassVar[tuple[Vocabulary, ...]] = ()
+    """The vocabularies that the dataset's codes are read with."""
 
     def __init__(self, root: str | Path, *, strict: bool = False, seed: int = 0) -> None:
         self.strict, self.seed = strict, seed
         self.skipped = SkipReport()
+        self._where = ""
         self.root = self._locate(Path(root))
 
     @abstractmethod
@@ -76,6 +90,7 @@ class Reader(ABC):
         self, where: str, record: str, make: Callable[..., FaceSample], *args: Any
     ) -> Iterator[FaceSample]:
         """Yield ``make(*args)``, or skip the record when that raises :class:`Unusable`."""
+        self._where = where
         try:
             sample = make(*args)
         except Unusable as reason:
@@ -96,10 +111,23 @@ class Reader(ABC):
         if size == 0 or image.suffix.lower() not in IMAGE_SUFFIXES:
             raise Unusable("image is empty" if size == 0 else "not a picture")
         name = image.relative_to(self.root).as_posix()
+        return self.record(fields.pop("id", name), str(image), **fields)
+
+    def record(self, name: str, image: str, **fields: Any) -> FaceSample:
+        """Build a sample of any reference to a picture, with the dataset's terms and where it was found.
+
+        Raises:
+            Unusable: If a field has no valid value.
+        """
+        fields["provenance"] = {"record": self._where, **fields.get("provenance", {})}
+        fields.setdefault("licence", self.licence)
+        fields.setdefault("consent", self.consent)
         try:
-            return FaceSample(id=name, image=str(image), dataset=self.name, licence=self.licence, **fields)
+            return FaceSample(id=name, image=image, dataset=self.name, **fields)
         except ValidationError as error:
-            raise Unusable(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+            # Without what was given, so that records with one fault are counted as one reason.
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ").partition(", got ")[0]
+            raise Unusable(reason) from None
 
     def _locate(self, root: Path) -> Path:
         candidates = [root]
@@ -121,11 +149,44 @@ READERS: Registry[Reader] = Registry("reader")
 """All readers by dataset name."""
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the pictures directly in ``folder``, in natural order (2 before 10), hidden files left out."""
-    pictures = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    shown = (path for path in pictures if not path.name.startswith("."))
-    return sorted(shown, key=lambda path: natural(path.name))
+def images_in(folder: Path) -> Iterator[Path]:
+    """Yield the pictures directly in ``folder``, in natural order (2 before 10), hidden files left out."""
+    return (folder / name for name in names_in(folder, is_picture))
+
+
+def is_picture(name: str) -> bool:
+    """Say whether a file is a picture by its name, and not hidden."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def names_in(folder: Path, wanted: Callable[[str], bool], *, most: int = 10_000) -> Iterator[str]:
+    """Yield the names in ``folder`` that are ``wanted``, in natural order, holding at most ``most`` of them.
+
+    Of a larger folder, sorted runs are kept in a temporary file and merged, so memory does not grow with it.
+    """
+    with os.scandir(folder) as entries, tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spill:
+        names = (entry.name for entry in entries if wanted(entry.name))
+        run = sorted(islice(names, most), key=natural)
+        starts: list[int] = []
+        while len(run) == most:
+            starts.append(spill.tell())
+            spill.writelines(f"{json.dumps(name)}\n" for name in run)
+            run = sorted(islice(names, most), key=natural)
+        ends = [*starts[1:], spill.tell()]
+        runs = (
+            [_spilled(spill, start, end) for start, end in zip(starts, ends, strict=True)] if starts else []
+        )
+        yield from heapq.merge(*runs, run, key=natural)
+
+
+def _spilled(file: TextIO, position: int, end: int) -> Iterator[str]:
+    while position < end:
+        file.seek(position)
+        lines: list[str] = []
+        while len(lines) < 1000 and file.tell() < end:
+            lines.append(json.loads(file.readline()))
+        position = file.tell()
+        yield from lines
 
 
 def natural(text: str) -> list[tuple[int, str]]:

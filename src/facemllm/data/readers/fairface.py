@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facemllm.core.errors import DatasetError
-from facemllm.data.readers.base import READERS, Reader, Unusable
+from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable
 from facemllm.data.schema import FaceSample
 from facemllm.data.vocabularies import FAIRFACE_AGES, FAIRFACE_GENDERS, FAIRFACE_RACES
 
@@ -31,6 +31,8 @@ class FairFace(Reader):
     layout = "fairface_label_{train,val}.csv (file,age,gender,race,...) beside train/ and val/"
     splits = ("train", "val")
     folders = ("fairface",)
+    consent = NOT_ASKED
+    vocabularies = (FAIRFACE_AGES, FAIRFACE_GENDERS, FAIRFACE_RACES)
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""

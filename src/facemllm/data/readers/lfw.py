@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facemllm.data.readers.base import READERS, Reader, Unusable, images_in
+from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable, images_in
+from facemllm.data.readers.lfw_lists import read_people
 from facemllm.data.schema import FaceSample
 from facemllm.data.splits import SPLITS, split_by_hash
 from facemllm.data.vocabularies import GENDERS
@@ -22,6 +23,14 @@ class LFW(Reader):
     """No official split for attributes: 80/10/10 by the hash of the person's name.
 
     The lists male_names.txt and female_names.txt name pictures; a picture in neither has no gender label.
+
+    Args:
+        root: As for every reader.
+        strict: As for every reader.
+        seed: As for every reader; unused with a view.
+        view: 1 for the official ``dev-train`` and ``dev-test`` of peopleDev*.txt, 2 for the folds ``fold1``
+            to ``fold10`` of people.txt; people in no list are left out. Pairs are read by
+            :func:`facemllm.data.read_pairs`.
     """
 
     name = "lfw"
@@ -29,8 +38,17 @@ class LFW(Reader):
     layout = (
         "folders First_Last/ with First_Last_0001.jpg ...; male_names.txt and female_names.txt beside them"
     )
-    splits = SPLITS
+    splits: tuple[str, ...] = SPLITS
     folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
+    consent = NOT_ASKED
+
+    def __init__(
+        self, root: str | Path, *, strict: bool = False, seed: int = 0, view: int | None = None
+    ) -> None:
+        super().__init__(root, strict=strict, seed=seed)
+        self.people = None if view is None else read_people(self.root, view)
+        if self.people is not None:
+            self.splits = tuple(dict.fromkeys(split for split, _ in self.people.values()))
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""
@@ -46,6 +64,8 @@ class LFW(Reader):
         """Yield the samples of all splits."""
         genders = self._read_genders()
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
+            if self.people is not None and folder.name not in self.people:
+                continue
             for image in images_in(folder):
                 yield from self.attempt(f"{folder.name}/", image.name, self._read_image, image, genders)
 
@@ -55,8 +75,8 @@ class LFW(Reader):
             raise Unusable("name is not [person]_[four digits].jpg")
         gender = genders.get(image.name)
         labels = {"gender": gender} if gender else {}
-        split = split_by_hash(person, self.seed)
-        return self.sample(image, labels=labels, groups=labels, split=split, identity=person)
+        split, fold = (split_by_hash(person, self.seed), None) if self.people is None else self.people[person]
+        return self.sample(image, labels=labels, groups=labels, split=split, fold=fold, identity=person)
 
     def _read_genders(self) -> dict[str, str]:
         genders: dict[str, str] = {}

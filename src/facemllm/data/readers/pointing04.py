@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facemllm.data.readers.base import READERS, Reader, Unusable, images_in
+from facemllm.data.readers.base import READERS, VOLUNTEERS, Reader, Unusable, images_in
 from facemllm.data.schema import FaceSample
 from facemllm.data.splits import SPLITS, split_by_rank
 
@@ -29,6 +29,7 @@ class Pointing04(Reader):
     )
     splits = SPLITS
     folders = ("headposeimagedatabase", "pointing04")
+    consent = VOLUNTEERS
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""

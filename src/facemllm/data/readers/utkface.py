@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facemllm.data.readers.base import READERS, Reader, Unusable, images_in
+from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable, images_in
 from facemllm.data.schema import FaceSample
 from facemllm.data.splits import SPLITS, split_by_hash
 from facemllm.data.vocabularies import MAX_AGE, UTKFACE_GENDERS, UTKFACE_RACES, age_bin
 
 _NAME = re.compile(r"(\d+)_(\d+)_(\d+)_\d+\.(?:jpe?g|png)(?:\.chip\.jpg)?", re.IGNORECASE)
+_REMEMBERED = 1000
 
 
 @READERS.register("utkface")
@@ -30,6 +31,8 @@ class UTKFace(Reader):
     layout = "images named [age]_[gender 0-1]_[race 0-4]_[date].jpg or ....jpg.chip.jpg in one folder"
     splits = SPLITS
     folders = ("utkface", "crop_part1")
+    consent = NOT_ASKED
+    vocabularies = (UTKFACE_GENDERS, UTKFACE_RACES)
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""
@@ -38,10 +41,13 @@ class UTKFace(Reader):
     def read(self) -> Iterator[FaceSample]:
         """Yield the samples of all splits."""
         splits: dict[str, str] = {}
-        # Natural order puts x.jpg before x.jpg.chip.jpg, so the photo itself decides for both.
+        # Natural order puts x.jpg right before x.jpg.chip.jpg, so the photo itself decides for both, and only
+        # the last few need to be remembered.
         for image in images_in(self.root):
             photo = image.name.lower().removesuffix(".chip.jpg")
             if photo not in splits:
+                if len(splits) > _REMEMBERED:
+                    splits = dict(list(splits.items())[-_REMEMBERED // 2 :])
                 splits[photo] = split_by_hash(hashlib.sha1(image.read_bytes()).hexdigest(), self.seed)
             yield from self.attempt(self.root.name, image.name, self._read_image, image, splits[photo])
 

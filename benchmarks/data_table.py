@@ -1,0 +1,78 @@
+"""Writes the measured numbers of readers and of the leak finder into docs/data.md, between its markers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Report = Mapping[str, Any]
+
+
+def leaks(report: Report) -> str:
+    """Return a table of recall by kind of change, and what was wrong."""
+    rows = [f"| {kind} | {100 * share:.1f} % |" for kind, share in report["recall_by_kind"].items()]
+    near = report["with_pairs_already_in_the_archives"]["false_per_10000_compared"]
+    wrong = (
+        f"False pairs: {report['false_pairs']} of {report['compared_pairs']:,} compared, "
+        f"{report['false_per_10000_compared']:.4f} in 10,000; {near:.2f} in 10,000 where two originals that "
+        "look like copies of each other (mostly Pointing'04 frames of one sitting) count as false too."
+    )
+    total = f"| all {report['copies']:,} | **{100 * report['recall']:.2f} %** |"
+    return "\n".join(["| copies | found |", "|---|---:|", *rows, total, "", wrong])
+
+
+def readers(report: Report) -> str:
+    """Return a table of records a second and of memory."""
+    rows = [
+        f"| `{name}` | {found['records_per_second']:,} | {found['peak_mib']:.0f} |"
+        for name, found in sorted(report["readers"].items(), key=lambda item: -item[1]["records_per_second"])
+    ]
+    slowest = report["slowest"]
+    few, many = (slowest["runs"][count] for count in sorted(slowest["runs"], key=int))
+    versus = [
+        f"{name} {ours[f'facemllm{way}']['records_per_second']:,} against "
+        f"{ours[f'torchvision{way}']['records_per_second']:,}{' with every picture decoded' if way else ''}"
+        for name, ours in report["torchvision"].items()
+        for way in ("", "_decoded")
+    ]
+    said = (
+        f"{many['records']:,} records through the slowest, `{slowest['reader']}`: "
+        f"{many['records_per_second']:,} a second, {many['peak_mib']:.0f} MiB at most, "
+        f"{slowest['growth_mib']:+.1f} MiB against {few['records']:,} records. Records a second of facemllm "
+        f"against torchvision on the same files: {'; '.join(versus)}."
+    )
+    return "\n".join(["| reader | records a second | peak MiB |", "|---|---:|---:|", *rows, "", said])
+
+
+TABLES: dict[str, Callable[[Report], str]] = {"leaks": leaks, "readers": readers}
+
+
+def rewrite(text: str, name: str, block: str) -> str:
+    """Return the text with a block between the markers of this name."""
+    pattern = re.compile(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text)
+
+
+def main() -> None:
+    """Rewrite the page from the results that are there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, default=Path("docs/data.md"))
+    options = parser.parse_args()
+    text = options.page.read_text()
+    for name, table in TABLES.items():
+        path = options.results / f"{name}.json"
+        if path.is_file():
+            text = rewrite(text, name, table(json.loads(path.read_text())))
+            print(f"{options.page}: numbers of {path}")
+        else:
+            print(f"{path} is missing: its numbers stay as they are")
+    options.page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
