@@ -4,8 +4,9 @@
 
 Both run in one process. The peer is used at its best: the picture is encoded once, all questions are a batch
 of rows, only the last logits are computed, and keys and values are cached while it generates. Both are asked
-for one-token answers, and for free answers of up to 8 tokens. ``--grow`` measures how the cost grows with
-questions and image tokens, and draws it.
+for one-token answers, and for free answers of up to 8 tokens. Beside it stands what an expert could do by
+hand with the peer: read the common beginning once and copy its cache for each question. ``--grow`` measures
+how the cost grows with questions and image tokens, and draws it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,33 @@ class Asked:
         return [ids[: ids.index(stop) + 1] if stop in ids else ids for ids in out.tolist()]
 
     @torch.inference_mode()
+    def prefix(self) -> list[list[int]]:
+        """Answer by the peer as an expert could: the trunk's cache copied to every question by hand."""
+        from transformers import DynamicCache
+
+        assert self.cut is not None
+        length, model = len(self.cut.trunk), self.pair.peer
+        one = {key: value[:1] for key, value in self.batch.items()}
+        start = int((one["attention_mask"][0] == 0).sum())
+        trunk = peer_embeddings(self.pair, one)[:, start : start + length]
+        cache = DynamicCache(config=model.config.text_config)
+        model(inputs_embeds=trunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(self.cut.branches))
+        width = max(map(len, self.cut.branches))
+        pad = torch.tensor([width - len(branch) for branch in self.cut.branches])
+        rows = torch.tensor([[0] * (width - len(branch)) + list(branch) for branch in self.cut.branches])
+        places = torch.arange(width)
+        real = places >= pad[:, None]
+        logits = model(
+            inputs_embeds=model.get_input_embeddings()(rows),
+            attention_mask=torch.cat([torch.ones(len(rows), length, dtype=torch.long), real.long()], 1),
+            position_ids=(length + places - pad[:, None]).clamp_min(0),
+            past_key_values=cache,
+            logits_to_keep=1,
+        ).logits
+        return [[token] for token in logits[:, -1].argmax(-1).tolist()]
+
+    @torch.inference_mode()
     def differences(self) -> dict[str, float]:
         """Return how far the logits of the first answer tokens are apart, and how large they are."""
         embeds = peer_embeddings(self.pair, self.batch)
@@ -99,6 +127,13 @@ def measure(
         timed = in_turns(ways, rounds, warmup=False)
         result[name] = {**timed, "same_answers": f"{same} of {count}"}
     result["ratio"] = result["one_token"]["ratio"]
+    if free:
+        same = sum(a == b for a, b in zip(asked.ours(1), asked.prefix(), strict=True))
+        ways = {"peer": asked.prefix, "facemllm": lambda: asked.ours(1)}
+        result["peer_with_copied_prefix"] = {
+            **in_turns(ways, rounds, warmup=False),
+            "same_answers": f"{same} of {count}",
+        }
     return result
 
 
@@ -161,7 +196,7 @@ def render(result: dict[str, Any]) -> str:
             f"(they reach {result['max_abs_logit']})"
         )
     ]
-    for name in ("one_token", f"up_to_{FREE}_tokens"):
+    for name in ("one_token", f"up_to_{FREE}_tokens", "peer_with_copied_prefix"):
         if name in result:
             one = result[name]
             low, high = one["ratio_range"]

@@ -154,6 +154,8 @@ def engine(results: Path, missing: list[str]) -> str:
             row(f"{kind}, one-token answers", found["one_token"])
             if free := found.get("up_to_8_tokens"):
                 row(f"{kind}, answers of up to 8 tokens", free)
+            if (by_hand := found.get("peer_with_copied_prefix")) and name == "40":
+                row(f"{kind}, one-token answers; the peer's cache of the picture copied by hand", by_hand)
     for name in ("40", "8", "1"):
         if found := _read(results / f"train_step_{name}.json", missing):
             pairs = f"{found['branches']} pair{'s' * (found['branches'] > 1)} about a picture"
