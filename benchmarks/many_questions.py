@@ -126,7 +126,7 @@ def measure(
         ways = {"peer": lambda n=tokens: asked.peer(n), "facemllm": lambda n=tokens: asked.ours(n)}
         timed = in_turns(ways, rounds, warmup=False)
         result[name] = {**timed, "same_answers": f"{same} of {count}"}
-    result["ratio"] = result["one_token"]["ratio"]
+    result |= {key: result["one_token"][key] for key in ("ratio", "peak_mib")}
     if free:
         same = sum(a == b for a, b in zip(asked.ours(1), asked.prefix(), strict=True))
         ways = {"peer": asked.prefix, "facemllm": lambda: asked.ours(1)}
