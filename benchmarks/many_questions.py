@@ -155,7 +155,7 @@ def _point(asked: Asked, at: int) -> dict[str, Any]:
     return {"at": at, **timed["seconds"], "ratio": timed["ratio"]}
 
 
-def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def draw(curves: dict[str, list[dict[str, Any]]], path: Path, layers: int) -> None:
     """Draw both curves, seconds and their ratio."""
     import matplotlib
 
@@ -180,9 +180,11 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
             )
         axis.set(xscale="log", yscale="log", xlabel=titles[key], xticks=at, xticklabels=at)
         axis.minorticks_off()
+        axis.margins(y=0.15)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds, one-token answers")
     axes[0].legend(frameon=False)
+    figure.suptitle(f"The same weights: {layers} layers of SmolLM2-135M's shape, a CLIP tower", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
@@ -228,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     environment = {"threads": torch.get_num_threads(), "torch": torch.__version__, "layers": args.layers}
     if args.grow is not None:
         result: dict[str, Any] = environment | {"dtype": args.dtype, "curves": grow(dtype, args.layers)}
-        draw(result["curves"], args.grow)
+        draw(result["curves"], args.grow, args.layers)
         text = json.dumps(result["curves"], indent=2)
     else:
         found = measure(
