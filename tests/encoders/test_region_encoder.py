@@ -5,7 +5,7 @@ import torch
 
 from facemllm.core.errors import ConfigError
 from facemllm.encoders import RegionGuidedEncoder, create_encoder
-from facemllm.ops.regions import REGIONS, pool_regions, region_boxes
+from facemllm.ops.regions import REGIONS, region_boxes, region_pool
 from facemllm.processing.alignment import canonical_landmarks
 
 SIDE = 128
@@ -40,7 +40,7 @@ def test_a_region_token_holds_the_features_of_its_box_and_its_name(encoder):
     points = torch.tensor([[[40.0, 50], [90, 50], [64, 75], [45, 100], [85, 100]]])
     with torch.no_grad():
         grid = encoder.base(pixels).transpose(1, 2).reshape(1, 256, 8, 8)
-        wanted = pool_regions(grid, region_boxes(points / SIDE)) + encoder.names
+        wanted = region_pool(grid, region_boxes(points / SIDE)) + encoder.names
         torch.testing.assert_close(encoder(pixels, points)[:, 64:], wanted)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facemllm.core.errors import ConfigError
 from facemllm.ops import reference
-from facemllm.ops.regions import REGIONS, pool_regions, region_boxes, sample_points
+from facemllm.ops.regions import REGIONS, region_boxes, region_pool, sample_points
 
 FACE = torch.tensor([[[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]], dtype=torch.float64)
 
@@ -63,10 +63,10 @@ def test_pooling_agrees_with_the_reference(rows, height, width, bins, seed):
     grid = torch.randn(
         1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
-    pooled = pool_regions(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
+    pooled = region_pool(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
     wanted = torch.stack([pool_reference(grid[0], row, bins) for row in rows])
     torch.testing.assert_close(pooled[0], wanted, atol=1e-9, rtol=1e-9)
-    specified = reference.pool_regions(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
+    specified = reference.region_pool(grid, torch.tensor([rows], dtype=torch.float64), bins=bins)
     torch.testing.assert_close(specified[0], wanted, atol=1e-9, rtol=1e-9)
 
 
@@ -75,7 +75,7 @@ def test_the_reference_can_tell_a_shift_of_half_a_cell():
     box = [0.2, 0.3, 0.6, 0.8]
     shifted = [value + 0.5 / 6 for value in box]
     wanted = pool_reference(grid[0], box, 3)
-    assert (pool_regions(grid, torch.tensor([[shifted]]))[0, 0] - wanted).abs().max() > 1e-3
+    assert (region_pool(grid, torch.tensor([[shifted]]))[0, 0] - wanted).abs().max() > 1e-3
 
 
 @settings(max_examples=40, deadline=None)
@@ -96,10 +96,10 @@ def test_sampling_agrees_with_the_reference(points, height, width):
 def test_each_picture_is_read_with_its_own_boxes():
     grid = torch.randn(3, 4, 5, 5)
     rows = torch.rand(3, 2, 4).sort(-1).values
-    together = pool_regions(grid, rows)
+    together = region_pool(grid, rows)
     for index in range(3):
         torch.testing.assert_close(
-            together[index : index + 1], pool_regions(grid[index : index + 1], rows[index : index + 1])
+            together[index : index + 1], region_pool(grid[index : index + 1], rows[index : index + 1])
         )
 
 
@@ -108,7 +108,7 @@ def test_low_precision_is_as_good_as_the_reference(dtype):
     torch.manual_seed(0)
     grid, boxes = torch.randn(2, 5, 9, 7).to(dtype), torch.rand(2, 6, 4).sort(-1).values
     for op, of_reference, where in (
-        (pool_regions, reference.pool_regions, boxes),
+        (region_pool, reference.region_pool, boxes),
         (sample_points, reference.sample_points, boxes[..., :2]),
     ):
         exact = of_reference(grid.double(), where.double())
@@ -122,16 +122,16 @@ def test_low_precision_is_as_good_as_the_reference(dtype):
 def test_gradients_are_exact():
     grid = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     rows = torch.tensor([[[0.1, 0.2, 0.7, 0.9]]], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda g: pool_regions(g, rows), grid)
+    assert torch.autograd.gradcheck(lambda g: region_pool(g, rows), grid)
     assert torch.autograd.gradcheck(lambda g: sample_points(g, rows[..., :2]), grid)
 
 
 def test_bfloat16_features_keep_their_type():
     grid = torch.randn(1, 2, 4, 4, dtype=torch.bfloat16)
-    pooled = pool_regions(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]))
+    pooled = region_pool(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]))
     assert pooled.dtype == torch.bfloat16
     torch.testing.assert_close(
-        pooled, pool_regions(grid.float(), torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).bfloat16()
+        pooled, region_pool(grid.float(), torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).bfloat16()
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from facemllm.core.errors import ConfigError
 from facemllm.encoders.base import VisionEncoder
 from facemllm.encoders.registry import ENCODERS, create_encoder
-from facemllm.ops.regions import REGIONS, pool_regions, region_boxes
+from facemllm.ops.regions import REGIONS, region_boxes, region_pool
 from facemllm.processing.alignment import canonical_landmarks
 
 
@@ -99,5 +99,5 @@ class RegionGuidedEncoder(VisionEncoder):
             points = landmarks.to(patches.device, torch.float32) / self.image_size
         side = self.grid_size
         grid = patches.transpose(1, 2).reshape(len(patches), -1, side, side)
-        pooled = pool_regions(grid, region_boxes(points, self.regions))
+        pooled = region_pool(grid, region_boxes(points, self.regions))
         return torch.cat([patches, pooled + self.names.to(patches.dtype)], dim=1)

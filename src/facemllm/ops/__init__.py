@@ -15,7 +15,7 @@ from facemllm.ops.masks import (
     TokenTree,
 )
 from facemllm.ops.norm import rms_norm
-from facemllm.ops.regions import pool_regions, region_boxes, sample_points
+from facemllm.ops.regions import region_boxes, region_pool, sample_points
 from facemllm.ops.rotary import rotary
 from facemllm.ops.swiglu import swiglu, swiglu_mlp
 from facemllm.ops.tree import prefix_attention
@@ -36,9 +36,9 @@ __all__ = [
     "backend_report",
     "merge_partials",
     "partial_attention",
-    "pool_regions",
     "prefix_attention",
     "region_boxes",
+    "region_pool",
     "rms_norm",
     "rotary",
     "sample_points",

@@ -197,7 +197,7 @@ def sample_points(grid: Tensor, points: Tensor) -> Tensor:
     return total
 
 
-def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
+def region_pool(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
     """Average the features at ``(2 * bins) ** 2`` points spread evenly over each box.
 
     Args:
@@ -212,7 +212,7 @@ def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
 
     Example:
         >>> grid = torch.arange(4.0).view(1, 1, 2, 2)
-        >>> pool_regions(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
+        >>> region_pool(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
         1.5
     """
     x1, y1, x2, y2 = boxes.clamp(0, 1)[..., None].unbind(2)  # each [B, R, 1]

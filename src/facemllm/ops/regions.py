@@ -70,7 +70,7 @@ def region_boxes(landmarks: Tensor, regions: Sequence[str] = tuple(REGIONS)) -> 
     return torch.stack(boxes, 1)
 
 
-def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
+def region_pool(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
     """Average features inside boxes, by bilinear samples on a regular lattice (RoI align).
 
     Source: He et al. 2017, Mask R-CNN, section 3 (RoIAlign).
@@ -85,7 +85,7 @@ def pool_regions(grid: Tensor, boxes: Tensor, *, bins: int = 3) -> Tensor:
 
     Example:
         >>> grid = torch.arange(4.0).view(1, 1, 2, 2)
-        >>> pool_regions(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
+        >>> region_pool(grid, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])).item()
         1.5
     """
     from torchvision.ops import roi_align
