@@ -11,6 +11,7 @@ Rehg, arXiv 1710.00925.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ class MatPose(Reader):
         """Return the folders that may hold pictures."""
         return [folder]
 
+    @abstractmethod
     def split(self, image: Path) -> str:
         """Return the split of a picture."""
-        raise NotImplementedError
 
     def read(self) -> Iterator[FaceSample]:
         """Yield every picture whose pose lies within the protocol's range."""
