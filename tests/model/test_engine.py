@@ -150,8 +150,9 @@ def test_the_cache_keeps_to_its_size():
     cache.get("b")
     cache.put("d", trunk())
     assert [cache.get(name) is not None for name in "bcd"] == [True, False, True]
-    TrunkCache(max_bytes=100).put("a", trunk())
-    assert len(TrunkCache(max_bytes=100)) == 0
+    small = TrunkCache(max_bytes=100)
+    small.put("a", trunk())
+    assert len(small) == 0
 
 
 def test_the_key_follows_the_weights(small_model):

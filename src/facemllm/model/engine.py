@@ -52,7 +52,6 @@ def generate(
     stops = model.checked_processor().stop_ids()
     for first in range(0, len(cut.branches), batch_size):
         questions = cut.branches[first : first + batch_size]
-        # Of like length together: a row's own keys are as long as the longest question's.
         rows = max(1, batch_size // len(questions))
         for start in range(0, len(views), rows):
             chunk = list(range(start, min(start + rows, len(views))))

@@ -250,11 +250,10 @@ class TrainingPass:
     """
 
     def __init__(self, tree: PrefixTree) -> None:
-        self.tree, self.layers = tree, 0
+        self.tree = tree
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, dropout: float
     ) -> Tensor:
         """See :class:`facemllm.language.kernels.Pack`."""
-        self.layers += 1
         return attention(q, k, v, self.tree, scale=scale, dropout=dropout)
