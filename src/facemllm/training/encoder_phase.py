@@ -19,6 +19,7 @@ from facemllm.data import FaceSample
 from facemllm.data.vocabularies import EXPRESSIONS, GENDERS, age_range
 from facemllm.model import FaceMLLM
 from facemllm.training.augment import augment, normalise
+from facemllm.training.batch_norm import add_batch_norm, fold_batch_norm
 from facemllm.training.crops import CropSet
 from facemllm.training.loop import run_steps
 from facemllm.training.progress import RunLog
@@ -41,6 +42,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "ethnicity": {"name": "classification", "classes": ETHNICITIES, "dropout": 0.2},
     "pose": {"name": "angles", "angles": ("pan", "tilt"), "dropout": 0.2},
 }
+
+STATISTICS_BATCHES = 50  # enough for a mean and a variance of each channel
 
 LOSS_WEIGHTS = {"expression": 1.0, "age": 2.0, "gender": 1.0, "ethnicity": 0.5, "pose": 1.0}
 
@@ -71,36 +74,41 @@ def pretrain_encoder(
     for task in phase.tasks:
         spec = dict(HEADS[task])
         model.add_head(task, spec.pop("name"), **spec)
-    network = nn.ModuleDict({"encoder": model.encoder, "heads": model.heads}).to(
-        memory_format=torch.channels_last
-    )
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(phase.ema)
-    )
-    size, mean, std = model.encoder.image_size, model.encoder.mean, model.encoder.std
+    encoder, device = model.encoder, model.device
     shares = [weight for _, weight in sources]
 
-    def loss_of(_: Any, step: int) -> Tensor:
-        rng = random.Random(f"{seed}/encoder/{step}")
+    def draw(key: str, *, early: bool) -> tuple[Tensor, list[FaceSample]]:
+        """Return the images [B, 3, S, S] and labels of one batch, which ``key`` alone decides."""
+        rng = random.Random(f"{seed}/encoder/{key}")
         pixels, samples = [], []
         for crops, _ in rng.choices(sources, shares, k=phase.batch_size):
             index = rng.randrange(len(crops))
             pixels.append(torch.from_numpy(crops.pixels[index].copy()))
             samples.append(crops.samples[index])
         generator = torch.Generator().manual_seed(rng.getrandbits(40))
-        early = step < phase.early_share * phase.steps
         images, mirrored = augment(
-            torch.stack(pixels), size, generator, out=phase.early_size if early else None
+            torch.stack(pixels), encoder.image_size, generator, out=phase.early_size if early else None
         )
         samples = [mirror(sample, bool(flip)) for sample, flip in zip(samples, mirrored, strict=True)]
-        images = normalise(images, mean, std).to(model.device, memory_format=torch.channels_last)
-        features = model.encoder(images)
+        images = normalise(images, encoder.mean, encoder.std)
+        return images.to(device, memory_format=torch.channels_last), samples
+
+    if phase.batch_norm:
+        add_batch_norm(encoder, draw("start", early=phase.early_share > 0)[0])
+    network = nn.ModuleDict({"encoder": encoder, "heads": model.heads}).to(memory_format=torch.channels_last)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(phase.ema)
+    )
+
+    def loss_of(_: Any, step: int) -> Tensor:
+        images, samples = draw(str(step), early=step < phase.early_share * phase.steps)
+        features = encoder(images)
         losses = []
         for task in phase.tasks:
             labels, known = task_labels(task, samples)
             if known.any():
                 head = model.heads[task]
-                loss = head.loss(head(features[known]), labels[known].to(model.device))
+                loss = head.loss(head(features[known]), labels[known].to(device))
                 losses.append(LOSS_WEIGHTS[task] * loss)
         return torch.stack(losses).sum()
 
@@ -110,7 +118,7 @@ def pretrain_encoder(
         loss_of,
         name="encoder",
         groups=[
-            {"params": list(model.encoder.parameters()), "lr": phase.lr},
+            {"params": list(encoder.parameters()), "lr": phase.lr},
             {"params": list(model.heads.parameters()), "lr": 2 * phase.lr},
         ],
         steps=phase.steps,
@@ -125,6 +133,11 @@ def pretrain_encoder(
         progress=progress,
     )
     network.load_state_dict(average.module.state_dict())
+    if phase.batch_norm:  # averaged weights have statistics of their own
+        with torch.random.fork_rng():
+            batches = (draw(f"statistics/{index}", early=False)[0] for index in range(STATISTICS_BATCHES))
+            torch.optim.swa_utils.update_bn(batches, encoder)
+        fold_batch_norm(encoder.eval())
     network.eval()
 
 

@@ -47,6 +47,8 @@ class EncoderPhase(StrictModel):
         lr: Of the encoder; heads learn at twice that rate.
         weight_decay: Of AdamW.
         ema: Decay of the averaged weights that are kept.
+        batch_norm: Whether a network of convolutions alone is trained with batch norm, which is folded into
+            them afterwards.
         precision: bfloat16 where the device is faster with it; weights and averages stay float32.
         early_size: Side of the pictures in the first part of the steps, smaller than the encoder's: cheaper
             steps first, the last ones at full size (progressive resizing).
@@ -60,6 +62,7 @@ class EncoderPhase(StrictModel):
     lr: float = 6e-4
     weight_decay: float = 0.02
     ema: float = Field(default=0.998, ge=0, lt=1)
+    batch_norm: bool = False
     precision: Precision = "float32"
     early_size: int | None = Field(default=None, gt=0)
     early_share: float = Field(default=0.75, ge=0, lt=1)
