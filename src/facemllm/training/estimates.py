@@ -1,8 +1,13 @@
-"""Labels that a dataset lacks, estimated by the model's own heads.
+"""Labels estimated by the model's own heads: where a dataset has none, and to teach the language model.
 
 One dataset knows expressions, another ages, a third poses; a description should tell of all three. Where the
-encoder's heads were trained, they fill in what is missing, for descriptions and for the years of a person
-of whom only the age group is known. Perceived gender and ethnicity are never filled in.
+encoder's heads were trained, they fill in what is missing, for descriptions, for poses, and for the years of
+a person of whom only the age group is known. Perceived gender and ethnicity are never filled in.
+
+A head's estimate can also stand in for a label that is there: labels of faces are noisy, and what a head says
+of a face is a plain function of the features that the language model sees (self-distillation).
+
+Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531 (with hard targets).
 """
 
 from __future__ import annotations
@@ -14,9 +19,10 @@ import torch
 from torch import Tensor
 
 from facemllm.data import FaceSample
-from facemllm.data.vocabularies import age_range
+from facemllm.data.vocabularies import age_bin, age_range
 
 FILLED_IN = ("expression", "age", "pose")
+STEP = 15.0  # degrees between the poses of Pointing'04
 
 
 class Estimates:
@@ -35,12 +41,29 @@ class Estimates:
         labels = dict(sample.labels)
         for task in tasks:
             if task not in labels and task in self.heads:
-                head = self.heads[task]
-                device = next(head.parameters()).device
-                labels[task] = head.predict(head(features[None].to(device)))[0]
+                labels[task] = self._estimate(task, features)
         if "age" in labels and "age_bin" in labels:
             low, high = age_range(labels["age_bin"])
             labels["age"] = min(max(float(labels["age"]), low), high)
-        if "pose" in labels:  # to the step of the poses that were photographed
-            labels["pose"] = {axis: 15.0 * round(angle / 15) for axis, angle in labels["pose"].items()}
         return sample.model_copy(update={"labels": labels})
+
+    @torch.inference_mode()
+    def instead(self, sample: FaceSample, features: Tensor, tasks: Sequence[str]) -> FaceSample:
+        """Return ``sample`` with estimates in place of the labels of ``tasks`` that it has."""
+        labels = dict(sample.labels)
+        for task in tasks:
+            if task in labels and task in self.heads and task != "age":
+                labels[task] = self._estimate(task, features)
+        if "age" in self.heads and (known := {"age", "age_bin"} & set(labels) & set(tasks)):
+            age = self._estimate("age", features)
+            estimates = {"age": age, "age_bin": age_bin(age)}
+            # Of a group, the likeliest years too: else they would be clamped to the group.
+            labels |= {name: estimates[name] for name in {"age"} | known}
+        return sample.model_copy(update={"labels": labels})
+
+    def _estimate(self, task: str, features: Tensor) -> Any:
+        head = self.heads[task]
+        value = head.predict(head(features[None].to(next(head.parameters()).device)))[0]
+        if task == "pose":  # to the step of the poses that were photographed
+            return {axis: STEP * round(angle / STEP) for axis, angle in value.items()}
+        return value

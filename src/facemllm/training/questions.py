@@ -7,7 +7,7 @@ what it would have seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from facemllm.core.errors import TrainingError
 from facemllm.data import QA, FaceSample, write_questions, write_unknown
 from facemllm.processing.processor import FaceProcessor
 from facemllm.training.batches import Batch, Pairs, packed, padded
+from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet
 from facemllm.training.recipe import Stage
 
@@ -30,7 +31,7 @@ class StageData:
         stage: What is asked.
         processor: Of the model.
         seed: Of the run; the stage's name is added to it.
-        complete: Adds estimated labels to a sample, see :class:`~facemllm.training.estimates.Estimates`.
+        estimates: What the task heads say of a picture; none where there are no trained heads.
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class StageData:
         stage: Stage,
         processor: FaceProcessor,
         seed: int,
-        complete: Callable[..., FaceSample] | None = None,
+        estimates: Estimates | None = None,
     ) -> None:
         self.sources, self.weights = list(sources), list(weights)
-        self.complete = complete
+        self.estimates = estimates
         self.stage, self.processor, self.seed = stage, processor, f"{seed}/{stage.name}"
         # A source may be asked fewer tasks than the stage: its labels may be coarser than another's.
         self._tasks = [
@@ -89,12 +90,16 @@ class StageData:
     def _pairs(
         self, sample: FaceSample, picture: Tensor, tasks: Sequence[str], rng: random.Random
     ) -> list[QA]:
-        stage = self.stage
+        stage, estimates = self.stage, self.estimates
+        if estimates is not None and rng.random() < stage.taught:
+            sample = estimates.instead(sample, picture, tasks)
         if stage.ask == "captions" or (stage.ask == "all" and rng.random() < stage.descriptions):
-            completed = sample if self.complete is None else self.complete(sample, picture)
+            completed = sample if estimates is None else estimates(sample, picture)
             return write_questions(completed, rng, ["description"], forms=["open"])[:1]
-        if self.complete is not None and "age_bin" in sample.labels:
-            sample = self.complete(sample, picture, ["age"])  # of a group of ages, the likeliest years
+        if estimates is not None:
+            # Of a group of ages, the likeliest years.
+            missing = ["age"] if "age_bin" in sample.labels else []
+            sample = estimates(sample, picture, [*missing, *stage.estimated])
         if rng.random() < stage.unknown:
             return [write_unknown(rng, "train", tasks=stage.tasks)]
         forms: Any = (

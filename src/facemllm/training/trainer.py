@@ -146,7 +146,7 @@ class Trainer:
             stage,
             model.checked_processor(),
             self.recipe.seed,
-            complete=Estimates(dict(model.heads.items()))
+            estimates=Estimates(dict(model.heads.items()))
             if len(model.heads) and not trains_encoder
             else None,
         )
