@@ -10,7 +10,7 @@ from facemllm.model import AutoFaceMLLM
 from facemllm.training import ThreeStageRecipe, Trainer
 
 SMALL = (
-    "encoder.pretrained=false",
+    "encoder.base.pretrained=false",
     "encoder_phase={steps: 2, batch_size: 4, batch_norm: true, data: [{dataset: utkface, split: all}]}",
     "language_phase={steps: 3, batch_size: 8, texts: 200, hidden_size: 32, layers: 1, heads: 2, vocab_size: 700}",  # noqa: E501
     *(f"stages.{i}.steps={2 + i}" for i in range(3)),

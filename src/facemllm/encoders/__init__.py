@@ -2,6 +2,7 @@
 
 from facemllm.encoders.base import VisionEncoder
 from facemllm.encoders.dlib_face import DlibFaceEncoder
+from facemllm.encoders.mirrored import MirroredEncoder
 from facemllm.encoders.region import RegionGuidedEncoder
 from facemllm.encoders.registry import ENCODERS, create_encoder
 from facemllm.encoders.timm import TimmEncoder
@@ -10,6 +11,7 @@ from facemllm.encoders.transformers import TransformersEncoder
 __all__ = [
     "ENCODERS",
     "DlibFaceEncoder",
+    "MirroredEncoder",
     "RegionGuidedEncoder",
     "TimmEncoder",
     "TransformersEncoder",

@@ -21,8 +21,9 @@ def create_encoder(name: str | nn.Module, **options: Any) -> VisionEncoder:
     """Return the encoder of that name, or check and return the one given.
 
     Args:
-        name: "timm/<architecture>", "hf/<hub id or folder>", "region-guided", "dlib-face", a name of an entry
-            point, or an encoder. What follows a family's name and a slash is the family's first argument.
+        name: "timm/<architecture>", "hf/<hub id or folder>", "region-guided", "mirrored", "dlib-face", a name
+            of an entry point, or an encoder. What follows a family's name and a slash is the family's first
+            argument.
         **options: What the encoder's class takes beside.
 
     Raises:

@@ -31,9 +31,7 @@ class NormedConv(nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = nn.BatchNorm2d(conv.out_channels, momentum=MOMENTUM)
-        with (
-            torch.no_grad()
-        ):  # what is divided by is multiplied again: no output changes
+        with torch.no_grad():  # what is divided by is multiplied again: no output changes
             self.norm.running_mean.copy_(mean)  # type: ignore[union-attr]
             self.norm.running_var.copy_(variance)  # type: ignore[union-attr]
             self.norm.weight.copy_((variance + self.norm.eps).sqrt())

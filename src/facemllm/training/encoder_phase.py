@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from facemllm.data import FaceSample
 from facemllm.data.vocabularies import EXPRESSIONS, GENDERS, age_range
+from facemllm.encoders import MirroredEncoder
+from facemllm.heads import create_head
 from facemllm.model import FaceMLLM
 from facemllm.training.augment import augment, normalise
 from facemllm.training.batch_norm import add_batch_norm, fold_batch_norm
@@ -45,6 +47,8 @@ HEADS: dict[str, dict[str, Any]] = {
 
 STATISTICS_BATCHES = 50  # enough for a mean and a variance of each channel
 
+CHANGED_BY_A_MIRROR = ("pose",)
+
 LOSS_WEIGHTS = {"expression": 1.0, "age": 2.0, "gender": 1.0, "ethnicity": 0.5, "pose": 1.0}
 
 
@@ -71,10 +75,14 @@ def pretrain_encoder(
         seed: Of all choices.
         progress: Whether to show a bar.
     """
-    for task in phase.tasks:
-        spec = dict(HEADS[task])
-        model.add_head(task, spec.pop("name"), **spec)
-    encoder, device = model.encoder, model.device
+    whole, device = model.encoder, model.device
+    # Two views of a picture teach no more than one, for twice the cost.
+    encoder = whole.base if isinstance(whole, MirroredEncoder) else whole
+    with torch.random.fork_rng(devices=[]):  # heads begin alike, whatever else the model is made of
+        torch.manual_seed(seed)
+        heads = nn.ModuleDict(
+            {task: create_head(**HEADS[task], in_dim=encoder.embed_dim) for task in phase.tasks}
+        ).to(device)
     shares = [weight for _, weight in sources]
 
     def draw(key: str, *, early: bool) -> tuple[Tensor, list[FaceSample]]:
@@ -95,7 +103,7 @@ def pretrain_encoder(
 
     if phase.batch_norm:
         add_batch_norm(encoder, draw("start", early=phase.early_share > 0)[0])
-    network = nn.ModuleDict({"encoder": encoder, "heads": model.heads}).to(memory_format=torch.channels_last)
+    network = nn.ModuleDict({"encoder": encoder, "heads": heads}).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(phase.ema)
     )
@@ -107,7 +115,7 @@ def pretrain_encoder(
         for task in phase.tasks:
             labels, known = task_labels(task, samples)
             if known.any():
-                head = model.heads[task]
+                head: Any = heads[task]
                 loss = head.loss(head(features[known]), labels[known].to(device))
                 losses.append(LOSS_WEIGHTS[task] * loss)
         return torch.stack(losses).sum()
@@ -119,7 +127,7 @@ def pretrain_encoder(
         name="encoder",
         groups=[
             {"params": list(encoder.parameters()), "lr": phase.lr},
-            {"params": list(model.heads.parameters()), "lr": 2 * phase.lr},
+            {"params": list(heads.parameters()), "lr": 2 * phase.lr},
         ],
         steps=phase.steps,
         folder=folder / "checkpoint",
@@ -139,6 +147,18 @@ def pretrain_encoder(
             torch.optim.swa_utils.update_bn(batches, encoder)
         fold_batch_norm(encoder.eval())
     network.eval()
+    for task, head in heads.items():
+        model.add_head(task, _for_both_views(head, task) if encoder is not whole else head)
+
+
+def _for_both_views(head: Any, task: str) -> nn.Module:
+    """Return a head that was trained on one view, for the tokens of a MirroredEncoder."""
+    wide = create_head(**HEADS[task], in_dim=2 * head.in_dim).eval()
+    state = head.state_dict()
+    mirrors = task not in CHANGED_BY_A_MIRROR
+    state["linear.weight"] = MirroredEncoder.widened(state["linear.weight"], mirrors=mirrors)
+    wide.load_state_dict(state)
+    return wide
 
 
 def task_labels(task: str, samples: Sequence[FaceSample]) -> tuple[Tensor, Tensor]:

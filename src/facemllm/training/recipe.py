@@ -118,9 +118,10 @@ class Stage(StrictModel):
         age_spread: Spread in years of the target around the true age: numbers are ordered, words are not.
         feature_dropout: Share of the encoder's channels that are left out at random, picture by picture,
             while it is frozen: it has seen the training faces and is surer about them than about others.
-        estimated: Tasks that faces without such a label are asked about too, with what the task head says as
-            the answer: one small dataset of poses does not show all faces that will be asked about.
-        taught: Share of the pictures whose labels are replaced by what the task heads say (self-distillation).
+        estimated: Tasks that faces without such a label are asked about too, with what the task head says
+            as the answer: one small dataset of poses does not show all faces that will be asked about.
+        taught: Share of the pictures whose labels are replaced by what the task heads say: the heads teach
+            (self-distillation).
         precision: bfloat16 where the device is faster with it.
     """
 
