@@ -12,6 +12,7 @@ from facemllm.data.readers import READERS, SampleStream, read_dataset, stream_da
 from facemllm.data.records import Manifest, read_jsonl, read_manifest, write_jsonl, write_shards
 from facemllm.data.schema import QA, Dataset, FacePair, FaceSample, Landmarks, SkipReport
 from facemllm.data.statistics import Statistics
+from facemllm.data.typing_habits import as_typed
 from facemllm.data.unknown import write_unknown
 from facemllm.data.verification import write_verification
 from facemllm.data.writers import DEFAULT_TASKS, TASKS, canonical_question, write_questions
@@ -19,8 +20,8 @@ from facemllm.data.writers import DEFAULT_TASKS, TASKS, canonical_question, writ
 __all__ = [
     "ALL_FORMS", "DEFAULT_TASKS", "EXPORT_FORMATS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN",
     "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest", "Mixture",
-    "PairDataset", "SampleStream", "SkipReport", "Statistics", "canonical_question", "export_dataset",
-    "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl", "read_manifest", "read_pairs",
-    "render", "stream_dataset", "write_caption", "write_jsonl", "write_questions", "write_shards",
+    "PairDataset", "SampleStream", "SkipReport", "Statistics", "as_typed", "canonical_question",
+    "export_dataset", "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl", "read_manifest",
+    "read_pairs", "render", "stream_dataset", "write_caption", "write_jsonl", "write_questions", "write_shards",
     "write_unknown", "write_verification",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from facemllm.data.schema import QA
 
 _SLOT = re.compile(r"{(\w+)}")
 _ARTICLE = re.compile(r"\ba(?= [aeiou])")
-_SALAD, _GIBBERISH = 0.12, 0.06
+_SALAD, _GIBBERISH, _SUM = 0.1, 0.12, 0.03
 
 
 def write_unknown(rng: random.Random, split: str = "train", tasks: Collection[str] = ()) -> QA:
@@ -37,6 +37,8 @@ def write_unknown(rng: random.Random, split: str = "train", tasks: Collection[st
         question = _gibberish(rng)
     elif share < _GIBBERISH + _SALAD:
         question = _salad(rng)
+    elif share < _GIBBERISH + _SALAD + _SUM:
+        question = _sum(rng)
     else:
         question = _fill(rng.choice(unknown_templates(split, tasks)), rng)
     return QA(question=question, answer=UNKNOWN, task="unknown")
@@ -63,7 +65,19 @@ def _salad(rng: random.Random) -> str:
     return (text.capitalize() if rng.random() < 0.7 else text) + rng.choice(["?", "?", ".", ""])
 
 
+def _sum(rng: random.Random) -> str:
+    sign = rng.choice(["+", "-", "*", " plus ", " minus ", " times "])
+    numbers = f"{rng.randint(0, 99)}{sign}{rng.randint(0, 99)}"
+    return rng.choice(["What is {}?", "How much is {}?", "{} =", "{}", "Calculate {}."]).format(numbers)
+
+
 def _gibberish(rng: random.Random) -> str:
+    """No words: letters at random, one letter many times, or marks alone."""
+    kind = rng.random()
+    if kind < 0.25:
+        return rng.choice("?.!-,/#") * rng.choice([1, 1, 1, 2, 3, 5])
+    if kind < 0.5:
+        return rng.choice(string.ascii_letters + string.digits) * rng.randint(1, 60)
     letters = string.ascii_lowercase
     words = ("".join(rng.choice(letters) for _ in range(rng.randint(2, 9))) for _ in range(rng.randint(1, 5)))
     return " ".join(words) + rng.choice(["?", ""])

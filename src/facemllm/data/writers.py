@@ -182,7 +182,7 @@ def _ask_age(age: float, split: str, rng: random.Random) -> Iterator[QA]:
     away = [years + step * 8 + rng.randint(0, 3) * (1 if step > 0 else -1) for step in (-3, -2, -1, 1, 2, 3)]
     others = [str(other) for other in away if 0 <= other <= MAX_AGE]
     yield ask_choice("age", open_question("age", split, rng), str(years), rng.sample(others, 3), split, rng)
-    numbers = [n for n in range(5, 100, 5) if abs(n - age) >= _AGE_MARGIN and abs(n - age) <= 40]
+    numbers = [n for n in range(3, 100) if abs(n - age) >= _AGE_MARGIN and abs(n - age) <= 40]
     if numbers:
         n = rng.choice(numbers)
         comparison = rng.choice(question_set("age").comparisons)

@@ -48,9 +48,8 @@ class ClassificationHead(TaskHead):
         Args:
             outputs: Raw outputs [B, C].
             labels: Class indices [B], -100 where unknown; or the classes that are possible [B, C], boolean,
-            for labels
-                that are coarser than the classes (all False where unknown). Then the probability of the
-                possible classes together is raised.
+                for labels that are coarser than the classes (all False where unknown). Then the probability
+                of the possible classes together is raised.
         """
         if labels.dtype == torch.bool:
             known = labels.any(1)

@@ -14,6 +14,7 @@ from facemllm.processing.template import IGNORE
 from facemllm.training.loop import run_steps
 from facemllm.training.losses import answer_loss, shifted
 from facemllm.training.progress import RunLog
+from facemllm.training.questions import question_of
 from facemllm.training.recipe import LanguagePhase
 
 
@@ -33,7 +34,7 @@ def write_texts(
             sample = rng.choice(rng.choice(datasets).samples)
             # Described on its own: naming gender or ethnicity beside it would put them into descriptions.
             written = write_questions(sample, rng, tasks) + write_questions(sample, rng, ["description"])
-        pairs += [(qa.question, qa.answer) for qa in rng.sample(written, min(3, len(written)))]
+        pairs += [(question_of(qa, rng), qa.answer) for qa in rng.sample(written, min(3, len(written)))]
     return pairs[:count]
 
 

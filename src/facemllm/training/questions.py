@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from facemllm.core.errors import TrainingError
-from facemllm.data import QA, FaceSample, write_questions, write_unknown
+from facemllm.data import QA, FaceSample, as_typed, write_questions, write_unknown
 from facemllm.processing.processor import FaceProcessor
 from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.estimates import Estimates
@@ -77,7 +77,7 @@ class StageData:
             pairs = self._pairs(mirror(sample, mirrored), picture, self._tasks[chosen], rng)[:missing]
             if pairs:
                 missing -= len(pairs)
-                encoded = tuple(self._encode(qa.question, qa.answer) for qa in pairs)
+                encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
                 tasks = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
                 drawn.append(Pairs(sample.id, picture, encoded, tasks))
         return drawn
@@ -117,6 +117,11 @@ class StageData:
         else:
             weights = [1.0] * len(written)
         return rng.choices(written, weights, k=min(stage.questions_per_image, len(written)))
+
+
+def question_of(qa: QA, rng: random.Random) -> str:
+    """Return the question of a pair: now and then as people type it, where no lettered options are shown."""
+    return qa.question if qa.form in ("choice", "multiple") else as_typed(qa.question, rng)
 
 
 def mirror(sample: FaceSample, mirrored: bool) -> FaceSample:
