@@ -21,7 +21,7 @@ __all__ = [
     "ALL_FORMS", "DEFAULT_TASKS", "EXPORT_FORMATS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN",
     "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest", "Mixture",
     "PairDataset", "SampleStream", "SkipReport", "Statistics", "as_typed", "canonical_question",
-    "export_dataset", "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl", "read_manifest",
-    "read_pairs", "render", "stream_dataset", "write_caption", "write_jsonl", "write_questions", "write_shards",
-    "write_unknown", "write_verification",
+    "export_dataset", "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl",
+    "read_manifest", "read_pairs", "render", "stream_dataset", "write_caption", "write_jsonl",
+    "write_questions", "write_shards", "write_unknown", "write_verification",
 ]  # fmt: skip

@@ -14,9 +14,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Mirror, shift, turn, zoom, recolour, blur and cover crops at random.
 
-    Some colour photos are turned grey and some are reduced to 48 pixels, because expression datasets are
-    grey and
-    small: without it, a model learns the look of a dataset instead of the face.
+    Some colour photos are turned grey and some are reduced to 48 pixels, because expression datasets are grey
+    and small: without it, a model learns the look of a dataset instead of the face.
 
     Args:
         pixels: Crops with their margin [B, W, W, 3], uint8.

@@ -165,8 +165,7 @@ def task_labels(task: str, samples: Sequence[FaceSample]) -> tuple[Tensor, Tenso
     """Return labels as a head takes them, and which samples have one [B].
 
     ``expression`` and ``gender``: class indices [B]. ``ethnicity``: allowed classes [B, C]. ``age``: first
-    and last
-    possible year [B, 2]. ``pose``: pan and tilt in degrees [B, 2].
+    and last possible year [B, 2]. ``pose``: pan and tilt in degrees [B, 2].
     """
     rows = [_label(task, sample) for sample in samples]
     known = torch.tensor([row is not None for row in rows])
