@@ -53,13 +53,15 @@ def test_a_causal_lm_gives_the_same_logits_and_gradients(family, padded):
         assert torch.allclose(gradient, own, atol=1e-7)
 
 
-def test_generation_with_a_cache_is_the_same():
+@pytest.mark.parametrize("cache", [None, "static"])
+def test_generation_with_a_cache_is_the_same(cache):
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
     ids = torch.randint(0, 50, (2, 5))
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     model.set_attn_implementation("sdpa")
     expected = model.generate(ids, **options)
+    options["cache_implementation"] = cache
     use_our_attention(model)
     assert torch.equal(model.generate(ids, **options), expected)
 

@@ -138,6 +138,25 @@ def test_lora_is_saved_and_stock_peft_loads_it(small_llm, portrait, tmp_path):
         )
 
 
+def test_adapters_switched_off_are_no_longer_read_from_the_cache(small_llm, portrait):
+    llm = load_language_model(small_llm, lora={"r": 4, "target_modules": ["q_proj", "v_proj"]})
+    model = FaceMLLM.from_parts(encoder="dlib-face", connector="mlp", language_model=llm).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+
+    def believed():
+        return model.choose(portrait, "Is the person smiling?", ["yes", "no"])
+
+    adapted = believed()
+    with model.language_model.disable_adapter():
+        cached = believed()
+        model.trunk_cache.clear()
+        assert believed() == cached != adapted
+    assert believed() == adapted
+
+
 def test_a_pickle_is_refused(small_model, tmp_path):
     small_model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -21,8 +21,8 @@ def agreement_report(counts: Counts) -> dict[str, Any]:
 
     Returns:
         By judge ("1", ...): ``attributes``, each with ``n``, ``same`` (a share) and ``kappa`` (None where
-        both always say one and the same thing, so that chance explains all), and ``mean_kappa`` over those that
-        have one.
+        both always say one and the same thing, so that chance explains all), and ``mean_kappa`` over those
+        that have one.
 
     Raises:
         MissingExtraError: If scikit-learn is not installed.

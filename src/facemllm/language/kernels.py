@@ -70,6 +70,9 @@ def attention_forward(
     else:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         mask = Causal() if causal and query.shape[2] > 1 else None
+        if mask is not None:
+            # Without a mask, query i sees keys 0 to i. A static cache is longer: its rest is not filled yet.
+            key, value = (part[:, :, : query.shape[2]] for part in (key, value))
         out = attention(query, key, value, mask, scale=scaling, dropout=dropout)
     return out.transpose(1, 2).contiguous(), None
 

@@ -12,6 +12,7 @@ from facemllm.core.errors import ConfigError
 from facemllm.model import engine, plain
 from facemllm.model.answers import Answer
 from facemllm.model.packing import split
+from facemllm.model.requests import checked_count, checked_options, checked_questions
 from facemllm.model.vision import View, views
 from facemllm.processing.template import Encoded
 
@@ -60,6 +61,7 @@ class AskingMixin:
         Raises:
             NoFaceError: If a photo has no face and ``on_no_face`` is "error".
             ImageError: If a photo cannot be read.
+            ConfigError: If a question is blank or no text, or a number is not above zero.
 
         Example:
             >>> from facemllm import AutoFaceMLLM
@@ -71,7 +73,9 @@ class AskingMixin:
             raise ConfigError(
                 "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
             )
-        asked = [questions] if isinstance(questions, str) else list(questions)
+        asked = checked_questions(questions)
+        checked_count("max_new_tokens", max_new_tokens)
+        checked_count("batch_size", batch_size)
         many = isinstance(image, (list, tuple))
         seen = [
             _views(self, picture, crop, on_no_face, detector)[: None if faces == "all" else 1]
@@ -122,18 +126,12 @@ class AskingMixin:
             list of photos.
 
         Raises:
-            ConfigError: If there are fewer than two different options, or not as many lists as questions.
+            ConfigError: If a question is blank, there are fewer than two different options, or not as many
+                lists as questions.
         """
-        asked = [question] if isinstance(question, str) else list(question)
-        each = _options_each(asked, [options] if isinstance(question, str) else options)
-        for given in each:
-            if len(set(given)) < 2 or len(set(given)) != len(given):
-                raise ConfigError(
-                    "cannot choose",
-                    given=given,
-                    expected="two or more different options",
-                    do="pass options=[...]",
-                )
+        asked = checked_questions(question)
+        each = checked_options(asked, [options] if isinstance(question, str) else options)
+        checked_count("batch_size", batch_size)
         many = isinstance(image, (list, tuple))
         flat = [
             _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
@@ -178,6 +176,8 @@ class AskingMixin:
         flat = [
             _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
         ]
+        if not flat:
+            return []
         module = self.heads[head]
         results = module.predict(module(self.encode([view.crop for view in flat])))
         return results if many else results[0]
@@ -236,16 +236,3 @@ def _likelihoods(
 def _features(model: Any, flat: Sequence[View]) -> torch.Tensor:
     features: torch.Tensor = model.encode([view.crop for view in flat])
     return features
-
-
-def _options_each(asked: Sequence[str], options: Any) -> list[list[str]]:
-    if options and all(isinstance(option, str) for option in options):
-        return [list(options)] * len(asked)
-    if len(options) != len(asked):
-        raise ConfigError(
-            "questions and options do not fit together",
-            given=f"{len(asked)} questions, {len(options)} lists of options",
-            expected="a list of options for each question",
-            do="pass options=[[...], ...], or one list for all",
-        )
-    return [list(own) for own in options]

@@ -335,8 +335,15 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             **options: For a head given by name.
 
         Raises:
-            ConfigError: If the name is taken.
+            ConfigError: If the name is taken, empty or has a dot in it.
         """
+        if not name or "." in name:
+            raise ConfigError(
+                "wrong name for a head",
+                given=repr(name),
+                expected="a name without dots, which part the names of weights",
+                do="choose another name",
+            )
         if name in self.heads:
             raise ConfigError(
                 "head exists already",

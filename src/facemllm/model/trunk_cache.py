@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Iterator
+from typing import Any, cast
 
 from torch import nn
 
@@ -74,11 +74,18 @@ def view_key(view: View) -> str:
 
 
 def weights_key(model: nn.Module) -> Hashable:
-    """Return a value that changes with every change of a weight: training, loading, moving, casting.
+    """Return a value that changes with every change of a weight or adapter: training, loading, moving, casting.
 
-    Torch counts the changes of each tensor in place; a tensor that was replaced has another address.
+    Torch counts the changes of each tensor in place; a tensor that was replaced has another address. Changes
+    through ``parameter.data`` are hidden from torch, so they are hidden from us: clear the cache after them.
     """
-    return tuple(
+    weights = tuple(
         (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version, parameter.dtype)
         for parameter in model.parameters()
     )
+    adapters = tuple(  # of peft: which are active, and how strongly
+        (bool(module.disable_adapters), tuple(module.active_adapters), tuple(module.scaling.items()))
+        for module in cast("Iterator[Any]", model.modules())
+        if hasattr(module, "active_adapters") and hasattr(module, "scaling")
+    )
+    return weights, adapters
