@@ -1,5 +1,6 @@
 """Causal language models: loaded, made small, adapted by LoRA."""
 
+from facemllm.language.kernels import register_attention, use_our_attention
 from facemllm.language.load import language_model_from_config, load_language_model, refuse_remote_code
 from facemllm.language.lora import LoraOptions, apply_lora
 from facemllm.language.model import LanguageModel, LoraReport
@@ -14,6 +15,8 @@ __all__ = [
     "load_language_model",
     "number_token_ids",
     "refuse_remote_code",
+    "register_attention",
     "tiny_language_model",
     "train_tokenizer",
+    "use_our_attention",
 ]

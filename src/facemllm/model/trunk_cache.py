@@ -74,7 +74,7 @@ def view_key(view: View) -> str:
 
 
 def weights_key(model: nn.Module) -> Hashable:
-    """Return a value that changes with every change of a weight or adapter: training, loading, moving, casting.
+    """Return a value that changes with each change of a weight or adapter: training, loading, moving, a cast.
 
     Torch counts the changes of each tensor in place; a tensor that was replaced has another address. Changes
     through ``parameter.data`` are hidden from torch, so they are hidden from us: clear the cache after them.
