@@ -158,7 +158,8 @@ def engine(results: Path, missing: list[str]) -> str:
                 row(f"{kind}, one-token answers; the peer's cache of the picture copied by hand", by_hand)
     for name in ("40", "8", "1"):
         if found := _read(results / f"train_step_{name}.json", missing):
-            pairs = f"{found['branches']} pair{'s' * (found['branches'] > 1)} about a picture"
+            pictures = "a picture" if found["images"] == 1 else f"each of {found['images']} pictures"
+            pairs = f"{found['branches']} pair{'s' * (found['branches'] > 1)} about {pictures}"
             row(f"training on {pairs}", found)
     if len(lines) == 2:
         return EMPTY
