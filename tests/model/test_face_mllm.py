@@ -222,3 +222,11 @@ def test_connector_of_other_widths_is_refused(small_llm):
             connector=create_connector("mlp", in_dim=7, out_dim=48),
             language_model=small_llm,
         )
+
+
+def test_a_path_without_a_model_is_said_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    for place, problem in (("empty", "no config.json"), ("photo.jpg", "is a file"), ("no/such", "no folder")):
+        with pytest.raises(CheckpointError, match=problem):
+            AutoFaceMLLM.from_pretrained(tmp_path / place)
