@@ -104,14 +104,22 @@ class Reader(ABC):
         Raises:
             Unusable: If the image is missing, empty or no picture by its name, or a label has no valid value.
         """
+        path = str(image)  # text from here on: paths are dear, and there are millions of pictures
         try:
-            size = image.stat().st_size
+            size = os.stat(path).st_size  # noqa: PTH116
         except OSError:
             raise Unusable("image not found") from None
-        if size == 0 or image.suffix.lower() not in IMAGE_SUFFIXES:
+        if size == 0 or not path.lower().endswith(IMAGE_SUFFIXES):
             raise Unusable("image is empty" if size == 0 else "not a picture")
-        name = image.relative_to(self.root).as_posix()
-        return self.record(fields.pop("id", name), str(image), **fields)
+        name = fields.pop("id", None) or self._below_root(path)
+        return self.record(name, path, **fields)
+
+    def _below_root(self, path: str) -> str:
+        """Return a path below the root, with forward slashes on every system."""
+        root = os.path.join(self.root, "")  # noqa: PTH118
+        if not path.startswith(root):
+            return Path(path).relative_to(self.root).as_posix()
+        return path[len(root) :].replace(os.sep, "/")
 
     def record(self, name: str, image: str, **fields: Any) -> FaceSample:
         """Build a sample of any reference to a picture, with the dataset's terms and where it was found.

@@ -54,18 +54,19 @@ class CelebA(Reader):
                 do="use the list as published",
             )
         labels = [str(CELEBA_ATTRIBUTES.label(name)) for name in names]
+        images = self.root / "img_align_celeba"
         found = 0
         for number, line in lines:
             found += 1
             row = line.split()
             where, text = f"{_ATTRIBUTES}, line {number}", " ".join(row[:6])
-            yield from self.attempt(where, text, self._read_row, row, labels, partition, identity)
+            yield from self.attempt(where, text, self._read_row, row, images, labels, partition, identity)
         if count not in (None, found):
             reason = f"count line disagrees with the {found} rows that follow"
             self.skip(f"{_ATTRIBUTES}, line 1", str(count), reason)
 
     def _read_row(
-        self, row: list[str], names: list[str], partition: Companion, identity: Companion
+        self, row: list[str], images: Path, names: list[str], partition: Companion, identity: Companion
     ) -> FaceSample:
         file, *values = row
         if len(values) != len(names):
@@ -79,7 +80,7 @@ class CelebA(Reader):
         male = attributes.pop("male", None)
         gender = {} if male is None else {"gender": "male" if male else "female"}
         return self.sample(
-            self.root / "img_align_celeba" / file,
+            images / file,
             labels={**gender, "attributes": attributes},
             groups=gender,
             split=self.splits[int(split)],
