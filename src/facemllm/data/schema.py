@@ -98,6 +98,17 @@ class FaceSample(StrictModel):
     identity: str | None = None
     version: Literal[1] = SCHEMA_VERSION
 
+    @field_validator("box")
+    @classmethod
+    def _check_box(
+        cls, box: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if box is not None and not -math.inf < box[0] <= box[2] < math.inf:  # also refuses NaN
+            raise ValueError("box must be left, top, right, bottom in pixels")
+        if box is not None and not -math.inf < box[1] <= box[3] < math.inf:
+            raise ValueError("box must be left, top, right, bottom in pixels")
+        return box
+
     @field_validator("labels")
     @classmethod
     def _check_labels(cls, labels: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import heapq
 import json
 import os
 import re
+import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -106,11 +107,13 @@ class Reader(ABC):
         """
         path = str(image)  # text from here on: paths are dear, and there are millions of pictures
         try:
-            size = os.stat(path).st_size  # noqa: PTH116
-        except OSError:
+            found = os.stat(path)  # noqa: PTH116
+        except (OSError, ValueError):  # a name that no file can have
             raise Unusable("image not found") from None
-        if size == 0 or not path.lower().endswith(IMAGE_SUFFIXES):
-            raise Unusable("image is empty" if size == 0 else "not a picture")
+        if not stat.S_ISREG(found.st_mode) or not path.lower().endswith(IMAGE_SUFFIXES):
+            raise Unusable("not a picture")
+        if found.st_size == 0:
+            raise Unusable("image is empty")
         name = fields.pop("id", None) or self._below_root(path)
         return self.record(name, path, **fields)
 
@@ -204,7 +207,7 @@ def natural(text: str) -> list[tuple[int, str]]:
         >>> sorted(["a10", "a2"], key=natural)
         ['a2', 'a10']
     """
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]
 
 
 def _contents(folder: Path) -> str:

@@ -34,7 +34,8 @@ class CelebA(Reader):
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""
-        return all((folder / name).exists() for name in (_ATTRIBUTES, _PARTITION, "img_align_celeba"))
+        lists = all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION))
+        return lists and (folder / "img_align_celeba").is_dir()
 
     def read(self) -> Iterator[FaceSample]:
         """Yield the samples of all splits."""
@@ -44,9 +45,9 @@ class CelebA(Reader):
         lines = text_lines(self.root / _ATTRIBUTES)
         number, line = next(lines, (1, ""))
         # The count line is missing in some copies of the list.
-        count = int(line) if line.isdigit() else None
+        count = int(line) if line.isdecimal() else None
         names = (line if count is None else next(lines, (1, ""))[1]).split()
-        if not names or not set(names) <= set(CELEBA_ATTRIBUTES.codes):
+        if not names or not set(names) <= set(CELEBA_ATTRIBUTES.codes) or len(set(names)) != len(names):
             raise DatasetError(
                 f"{_ATTRIBUTES} does not begin with attribute names",
                 given=" ".join(names[:5]) or "an empty file",
