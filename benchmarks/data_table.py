@@ -64,7 +64,9 @@ def readers(report: Report) -> str:
         f"{slowest['growth_mib']:+.1f} MiB against {few['records']:,} records. Records a second of facemllm "
         f"against torchvision on the same files: {'; '.join(versus)}."
     )
-    return "\n".join(["| reader | records a second | peak MiB |", "|---|---:|---:|", *rows, "", said])
+    return "\n".join(
+        ["| reader | records a second of processor time | peak MiB |", "|---|---:|---:|", *rows, "", said]
+    )
 
 
 TABLES: dict[str, Callable[[Report], str]] = {
