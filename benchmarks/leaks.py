@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from facemllm.data.fingerprints import fingerprint, pictures_below
 from facemllm.data.leaks import THRESHOLD, find_leaks
 
+Change = Callable[[Image.Image, random.Random], Image.Image]
 ARCHIVES = ("fairface", "utkface", "fer2013", "lfw", "celeba", "HeadPoseImageDatabase")
 
 
@@ -64,7 +65,7 @@ def jpeg(image: Image.Image, rng: random.Random, quality: int = 40) -> Image.Ima
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
 
-CHANGES: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
+CHANGES: dict[str, Change] = {
     "cropped to 90 %": crop,
     "a tenth off one side": one_side,
     "half the size": half,

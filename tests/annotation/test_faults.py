@@ -70,7 +70,7 @@ def test_each_image_ends_once_and_the_ledger_agrees_with_the_server(photos, serv
         assert counted["faults"].get(fault, 0) > 0, f"the server never made the fault {fault!r}"
 
     # The ledger's totals are the server's own.
-    assert summary["records"], summary["images"] == (len(records), IMAGES)
+    assert (summary["records"], summary["images"]) == (len(records), IMAGES)
     requests = summary["requests"]
     with sqlite3.connect(out / "ledger.sqlite") as ledger:
         distinct = ledger.execute("SELECT COUNT(*) FROM requests").fetchone()[0]

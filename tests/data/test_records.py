@@ -30,7 +30,7 @@ def samples(draw):
         id=draw(_text),
         image="1.jpg",
         size=draw(st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999))),
-        box=draw(st.none() | st.tuples(*[st.floats(-1e4, 1e4)] * 4)),
+        box=draw(st.none() | st.tuples(*[st.floats(-1e4, 0)] * 2, *[st.floats(0, 1e4)] * 2)),
         landmarks=draw(
             st.none()
             | st.builds(

@@ -54,7 +54,7 @@ class FacePreparer:
         )
         if crop == "face" and detector == "centerface":
             # One thread a photo, as photos run side by side.
-            options = {"threads": 1, "fast": True, **options}
+            options = {"threads": 1, **options}
         self.detector = create_detector(detector, **options) if crop == "face" else None
 
     def __call__(self, item: Item) -> Prepared | Rejection:

@@ -31,20 +31,26 @@ def leaks(
     ] = None,
     embedding: Annotated[
         str | None,
-        typer.Option(help="Also compare by this vision encoder, such as dlib-face.", metavar="ENCODER"),
+        typer.Option(
+            help="Also compare by this trained encoder (dlib-face), or that of a model (facemllm-tiny).",
+            metavar="NAME",
+        ),
     ] = None,
-    embedding_threshold: Annotated[float, typer.Option(help="Least cosine of embeddings.")] = 0.95,
+    embedding_threshold: Annotated[
+        float | None, typer.Option(help="Least cosine of embeddings, their mean taken away.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Find pictures of A that are also in B: exact, cropped, resized, recompressed or mirrored copies."""
     from facemllm.data.fingerprints import fingerprint
-    from facemllm.data.leaks import THRESHOLD, find_leaks
+    from facemllm.data.leaks import EMBEDDING_THRESHOLD, THRESHOLD, find_leaks
 
-    embed = _embedder(embedding) if embedding else None
+    embed = embedder(embedding) if embedding else None
     first = fingerprint(pictures_of(a), embed=embed)
     second = None if b is None else fingerprint(pictures_of(b), embed=embed)
     limit = THRESHOLD if threshold is None else threshold
-    report = find_leaks(first, second, threshold=limit, embedding_threshold=embedding_threshold)
+    alike = EMBEDDING_THRESHOLD if embedding_threshold is None else embedding_threshold
+    report = find_leaks(first, second, threshold=limit, embedding_threshold=alike)
     found = {"a": a, "b": b, **report.to_dict()}
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -93,17 +99,19 @@ def pictures_of(spec: str) -> Iterator[tuple[str, str]]:
         )
 
 
-def _embedder(name: str) -> Any:
+def embedder(name: str) -> Any:
+    """Return a function from pictures to their embeddings [n, D]: the mean token of a trained encoder.
+
+    Args:
+        name: Of an encoder, loaded with its trained weights; or of a model, or its folder, for its encoder.
+    """
+    import numpy as np
     import torch
 
-    from facemllm.encoders import create_encoder
-
-    encoder = create_encoder(name).eval()
+    encoder = _encoder(name).eval()
     mean, std = (torch.tensor(value)[:, None, None] for value in (encoder.mean, encoder.std))
 
     def embed(pictures: list[Any]) -> Any:
-        import numpy as np
-
         side = encoder.image_size
         arrays = [np.asarray(picture.resize((side, side)), np.float32) / 255 for picture in pictures]
         pixels = (torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) - mean) / std
@@ -111,3 +119,17 @@ def _embedder(name: str) -> Any:
             return encoder(pixels).mean(dim=1).float().numpy()
 
     return embed
+
+
+def _encoder(name: str) -> Any:
+    import inspect
+
+    from facemllm.encoders import ENCODERS, create_encoder
+    from facemllm.model import AutoFaceMLLM
+
+    if name in AutoFaceMLLM.built_in() or (Path(name) / "config.json").is_file():
+        return AutoFaceMLLM.from_pretrained(name).encoder
+    family = name if name in ENCODERS else name.partition("/")[0]
+    # Some families begin untrained unless told otherwise, and nothing can be seen through random weights.
+    known = family in ENCODERS and "pretrained" in inspect.signature(ENCODERS.get(family)).parameters
+    return create_encoder(name, **({"pretrained": True} if known else {}))

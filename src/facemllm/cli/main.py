@@ -57,6 +57,19 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away
         sys.exit(141)
+    except OSError as error:  # of the system: no such folder, no right to write, no space left
+        print(f"error: {_of_the_system(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _of_the_system(error: OSError) -> FaceMLLMError:
+    place = f"{error.filename}: " if error.filename else ""
+    return FaceMLLMError(
+        "a file or an address cannot be used",
+        given=f"{place}{error.strerror or error}",
+        expected="files and folders that can be read and, where results go, written",
+        do="check the path, your rights to it, and the space left",
+    )
 
 
 if __name__ == "__main__":

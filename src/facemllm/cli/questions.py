@@ -52,6 +52,10 @@ def questions(
             do="run the command once for verification and once for the others",
         )
     path = Path(out)
+    if not path.name:
+        raise DatasetError(
+            "cannot write questions", given=repr(out), expected="the path of a file", do="name a file"
+        )
     counts: Counter[str] = Counter()
     about = 0
     if tasks == ["verification"]:
@@ -64,6 +68,13 @@ def questions(
 
         stream = stream_dataset(dataset, root, split, strict)
         lines, skipped, things = _about_faces(stream, tasks, seed, phrasings), stream.skipped, "faces"
+    if path.is_dir():
+        raise DatasetError(
+            "cannot write questions",
+            given=f"{out}, which is a folder",
+            expected="the path of a file",
+            do=f"pass {path / 'questions.jsonl'}",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")  # a run that is stopped leaves no half file of the name
     with part.open("w", encoding="utf-8") as file:
@@ -86,6 +97,12 @@ def questions(
         typer.echo(f"{name:12} {count}")
     typer.echo(f"saved {path}: {counts.total()} questions about {about} {things}")
     typer.echo(str(skipped))
+    if set(counts) == {"unknown"} and tasks is None:
+        typer.echo(
+            f"note: {dataset} has labels of none of the tasks that are asked by default, so only questions "
+            "without an answer were written; name others with --task",
+            err=True,
+        )
 
 
 def check_phrasings(phrasings: str) -> None:

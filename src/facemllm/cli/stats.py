@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from facemllm.cli.options import AsJson, print_json
+from facemllm.core.errors import DatasetError
 
 
 def stats(
@@ -40,6 +41,13 @@ def stats(
             shown.append(sample)
         elif (place := rng.randrange(statistics.total)) < sheet:
             shown[place] = sample
+    if not statistics.total:
+        raise DatasetError(
+            f"{dataset} has no usable sample in split {split!r}",
+            given=f"{stream.reader.root}; {stream.skipped}",
+            expected=stream.reader.layout,
+            do="ask for another split, or check that root holds the whole dataset",
+        )
     report = {
         "dataset": dataset,
         "split": split,
@@ -52,8 +60,9 @@ def stats(
         from facemllm.data.figures import draw_all, draw_sheet
 
         folder = Path(out)
-        draw_all(report, folder)
+        pictures = len(draw_all(report, folder))
         if shown:
+            pictures += 1
             draw_sheet(shown, folder / "samples.png", most=sheet, seed=seed)
         (folder / "stats.json").write_text(jsonlib.dumps(report, ensure_ascii=False, indent=1) + "\n")
     if json:
@@ -62,7 +71,7 @@ def stats(
     _show(report)
     typer.echo(str(stream.skipped))
     if out is not None:
-        typer.echo(f"saved {Path(out) / 'stats.json'}, {len(list(Path(out).glob('*.png')))} pictures")
+        typer.echo(f"saved {Path(out) / 'stats.json'}, {pictures} pictures")
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def load_yaml(path: str | Path, overrides: tuple[str, ...] = ()) -> dict[str, An
         )
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             "configuration is not YAML", given=error, expected="valid YAML", do=f"correct {path}"
         ) from None

@@ -6,6 +6,7 @@ from facemllm.data.export import EXPORT_FORMATS, export_dataset
 from facemllm.data.fingerprints import fingerprint
 from facemllm.data.forms import ALL_FORMS, FORMS
 from facemllm.data.leaks import Leak, LeakReport, find_leaks
+from facemllm.data.mirror import mirror_landmarks, mirror_sample
 from facemllm.data.mixture import Mixture
 from facemllm.data.pairs import PairDataset, read_pairs
 from facemllm.data.readers import READERS, SampleStream, read_dataset, stream_dataset
@@ -21,7 +22,8 @@ __all__ = [
     "ALL_FORMS", "DEFAULT_TASKS", "EXPORT_FORMATS", "FORMS", "QA", "READERS", "TASKS", "UNKNOWN",
     "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest", "Mixture",
     "PairDataset", "SampleStream", "SkipReport", "Statistics", "as_typed", "canonical_question",
-    "export_dataset", "find_leaks", "fingerprint", "parse", "read_dataset", "read_jsonl",
-    "read_manifest", "read_pairs", "render", "stream_dataset", "write_caption", "write_jsonl",
-    "write_questions", "write_shards", "write_unknown", "write_verification",
+    "export_dataset", "find_leaks", "fingerprint", "mirror_landmarks", "mirror_sample", "parse",
+    "read_dataset", "read_jsonl", "read_manifest", "read_pairs", "render", "stream_dataset",
+    "write_caption", "write_jsonl", "write_questions", "write_shards", "write_unknown",
+    "write_verification",
 ]  # fmt: skip

@@ -92,7 +92,7 @@ def _parts(value: Any) -> dict[str, bool]:
 
 
 def _true_or_false(task: str, value: Mapping[str, Any], known: tuple[str, ...] = ()) -> dict[str, bool]:
-    if not all(isinstance(present, bool) for present in value.values()):
+    if not set(map(type, value.values())) <= {bool}:
         raise ValueError(f"{task} must map names to True or False")
     if known and (unknown := sorted(set(value) - set(known))):
         raise ValueError(f"{task} must be among {', '.join(known)}, got {', '.join(unknown)}")

@@ -23,6 +23,12 @@ Kind = Literal["exact", "perceptual", "embedding"]
 THRESHOLD = 0.95
 """Correlation from which two pictures count as copies."""
 
+EMBEDDING_THRESHOLD = 0.92
+"""Cosine of embeddings from which two pictures count as copies; what it is worth depends on the encoder."""
+
+ENOUGH = 64
+"""Pictures below which the mean of their embeddings says too little to be taken away."""
+
 _NEAREST = 12  # windows looked at for each picture
 _REACH = 0.6  # distance beyond which a window is no candidate
 _ALIKE = 0.75  # correlation of coarse views below which a candidate is not looked at closely
@@ -100,7 +106,7 @@ def find_leaks(
     b: Prints | None = None,
     *,
     threshold: float = THRESHOLD,
-    embedding_threshold: float = 0.95,
+    embedding_threshold: float = EMBEDDING_THRESHOLD,
 ) -> LeakReport:
     """Find the pictures of ``a`` that are also in ``b``, or twice in ``a``.
 
@@ -108,10 +114,12 @@ def find_leaks(
         a: Fingerprints of one set.
         b: Of another; None to search within ``a``.
         threshold: Least correlation of perceptual copies, from 0 to 1.
-        embedding_threshold: Least cosine of embeddings, where both sets have them.
+        embedding_threshold: Least cosine of embeddings, where both sets have them, with the mean of all
+            pictures taken away.
 
     Raises:
-        DatasetError: If a set is empty, or a threshold is not between 0 and 1.
+        DatasetError: If a set is empty, a threshold is not between 0 and 1, or embeddings are to be compared
+            of fewer than :data:`ENOUGH` pictures.
 
     Example:
         >>> from facemllm.data.fingerprints import fingerprint
@@ -239,11 +247,24 @@ class _Index:
 def _embedded(a: Prints, b: Prints, within: bool, threshold: float) -> Iterable[tuple[int, int, float]]:
     if a.vectors is None or b.vectors is None:
         return
-    left, right = (
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in (a.vectors, b.vectors)
-    )
+    everything = a.vectors if within else np.concatenate([a.vectors, b.vectors])
+    if len(everything) < ENOUGH:
+        raise DatasetError(
+            "too few pictures to compare by embeddings",
+            given=f"{len(everything)} pictures",
+            expected=f"at least {ENOUGH}, from which is seen what the embeddings of all pictures share",
+            do="leave embeddings out: copies are found by their pixels as well",
+        )
+    # Of most encoders any two pictures have a cosine near 1; what tells them apart is what remains when the
+    # mean of all is taken away.
+    mean = everything.mean(axis=0)
+    left, right = (_unit(x - mean) for x in (a.vectors, b.vectors))
     for start in range(0, len(left), 1024):
         cosines = left[start : start + 1024] @ right.T
         for i, j in zip(*np.nonzero(cosines >= threshold), strict=True):
             if not within or start + i < j:
                 yield start + int(i), int(j), float(cosines[i, j])
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

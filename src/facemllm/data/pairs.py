@@ -121,7 +121,7 @@ def _variant_pairs(reader: LFWVariant) -> Iterator[FacePair]:
     for (number, text, (first, _, tag)), (_, other, (second, _, tag2)) in list(pairwise(lines))[::2]:
         where = f"{reader.pairs}, line {number}"
         try:
-            if tag != tag2 or not tag.isdigit():
+            if tag != tag2 or not tag.isdecimal():
                 raise Unusable("two consecutive lines do not have one tag")
             fold = int(tag) or None
             ends = [reader.face(reader.images / name.strip(), fold) for name in (first, second)]

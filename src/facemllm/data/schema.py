@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, overload
 
 from pydantic import Field, field_validator, model_validator
@@ -41,7 +42,7 @@ class Landmarks(StrictModel):
             raise ValueError(f"landmarks must be of a scheme among {', '.join(LANDMARK_SCHEMES)}")
         if len(self.points) != known.count:
             raise ValueError(f"landmarks of {self.scheme} must be {known.count}, got {len(self.points)}")
-        if not all(math.isfinite(value) for point in self.points for value in point):
+        if not all(map(math.isfinite, chain.from_iterable(self.points))):
             raise ValueError("landmarks must be finite")
         return self
 
@@ -96,6 +97,17 @@ class FaceSample(StrictModel):
     provenance: dict[str, str] = Field(default_factory=dict)
     identity: str | None = None
     version: Literal[1] = SCHEMA_VERSION
+
+    @field_validator("box")
+    @classmethod
+    def _check_box(
+        cls, box: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if box is not None and not -math.inf < box[0] <= box[2] < math.inf:  # also refuses NaN
+            raise ValueError("box must be left, top, right, bottom in pixels")
+        if box is not None and not -math.inf < box[1] <= box[3] < math.inf:
+            raise ValueError("box must be left, top, right, bottom in pixels")
+        return box
 
     @field_validator("labels")
     @classmethod

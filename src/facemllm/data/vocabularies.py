@@ -155,11 +155,32 @@ class LandmarkScheme:
         name: ``<scheme>-<version>``.
         count: Number of points.
         parts: By part, the indices of its points; left and right are those of the image.
+        opposite: For each place, the index of the point that comes there when the picture is mirrored.
     """
 
     name: str
     count: int
     parts: dict[str, tuple[int, ...]]
+    opposite: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sorted(self.opposite) != list(range(self.count)):
+            raise AssertionError(
+                f"the scheme {self.name} must give each of its {self.count} points an opposite"
+            )
+
+
+def _opposites(count: int, *pairs: tuple[int, int]) -> tuple[int, ...]:
+    """Return for each of ``count`` points the index of its opposite; points in no pair are their own."""
+    found = list(range(count))
+    for one, other in pairs:
+        found[one], found[other] = other, one
+    return tuple(found)
+
+
+def _outwards(first: int, last: int) -> list[tuple[int, int]]:
+    """Pair a row of points from both of its ends: the first with the last, and so on."""
+    return [(first + step, last - step) for step in range((last - first + 1) // 2)]
 
 
 PARTS = ("left eye", "right eye", "left eyebrow", "right eyebrow", "nose", "mouth", "jaw")
@@ -170,7 +191,8 @@ LANDMARK_SCHEMES: dict[str, LandmarkScheme] = {
     for scheme in (
         # Eyes, nose tip, corners of the mouth, each left one in the image first, as detectors give them.
         LandmarkScheme(
-            "five-1", 5, {"left eye": (0,), "right eye": (1,), "nose": (2,), "mouth": (3, 4)}
+            "five-1", 5, {"left eye": (0,), "right eye": (1,), "nose": (2,), "mouth": (3, 4)},
+            _opposites(5, (0, 1), (3, 4)),
         ),
         # The 68 points of iBUG 300-W, numbered from 0 here and from 1 there.
         LandmarkScheme(
@@ -181,6 +203,12 @@ LANDMARK_SCHEMES: dict[str, LandmarkScheme] = {
                 "left eye": tuple(range(36, 42)), "right eye": tuple(range(42, 48)),
                 "mouth": tuple(range(48, 68)),
             },
+            _opposites(
+                68,
+                *_outwards(0, 16), *_outwards(17, 26), *_outwards(31, 35),  # jaw, eyebrows, nostrils
+                (36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46),  # eyes
+                *_outwards(48, 54), (55, 59), (56, 58), *_outwards(60, 64), (65, 67),  # lips
+            ),
         ),
     )
 }  # fmt: skip

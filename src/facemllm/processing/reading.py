@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from facemllm.core.errors import ImageError
@@ -62,9 +63,8 @@ def load_image(source: Any) -> Image.Image:
     elif isinstance(source, str) and is_reference(source) and not Path(source).exists():
         return load_image(read_reference(source))
     elif isinstance(source, (str, os.PathLike)):
-        path = _existing_file(source)
-        name = str(path)
-        with path.open("rb") as file:
+        name = _existing_file(source)
+        with open(name, "rb") as file:  # noqa: PTH123 (a Path would have to be made only for this)
             return _clean(_open(file, name), name)  # decoded while the file is open
     elif hasattr(source, "read"):
         data = source.read()
@@ -79,7 +79,7 @@ def load_image(source: Any) -> Image.Image:
     return _clean(image, name)
 
 
-def _existing_file(source: str | os.PathLike[str]) -> Path:
+def _existing_file(source: str | os.PathLike[str]) -> str:
     text = os.fspath(source)
     if text.split(":", 1)[0].lower() in ("http", "https", "ftp", "s3", "gs", "data"):
         raise ImageError(
@@ -88,27 +88,21 @@ def _existing_file(source: str | os.PathLike[str]) -> Path:
             expected="a file",
             do="download the picture first and pass its path",
         )
-    path = Path(text).expanduser()
+    path = os.path.expanduser(text)  # noqa: PTH111 (as strings: datasets are read path by path)
     try:
-        kind = (
-            "a folder"
-            if path.is_dir()
-            else "a file"
-            if path.is_file()
-            else "nothing"
-            if not path.exists()
-            else "a device"
-        )
+        mode = os.stat(path).st_mode  # noqa: PTH116 (as above)
     except (OSError, ValueError):  # a name the system cannot hold
         kind = "nothing"
-    if kind != "a file":
-        raise ImageError(
-            "cannot open a picture",
-            given=f"{text[:200]!r}, which is {kind}",
-            expected=_READABLE,
-            do="check the path; pass one file at a time",
-        )
-    return path
+    else:
+        if stat.S_ISREG(mode):
+            return path
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device"
+    raise ImageError(
+        "cannot open a picture",
+        given=f"{text[:200]!r}, which is {kind}",
+        expected=_READABLE,
+        do="check the path; pass one file at a time",
+    )
 
 
 def _open(file: Any, name: str) -> Image.Image:
@@ -171,7 +165,8 @@ def _clean(image: Image.Image, name: str) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # which would copy even an upright one
     except Exception:  # noqa: BLE001 (unreadable EXIF data; the photo itself is fine)
         return image
 

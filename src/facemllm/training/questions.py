@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from facemllm.core.errors import TrainingError
-from facemllm.data import QA, FaceSample, as_typed, write_questions, write_unknown
+from facemllm.data import QA, FaceSample, as_typed, mirror_sample, write_questions, write_unknown
 from facemllm.processing.processor import FaceProcessor
 from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.estimates import Estimates
@@ -125,8 +125,5 @@ def question_of(qa: QA, rng: random.Random) -> str:
 
 
 def mirror(sample: FaceSample, mirrored: bool) -> FaceSample:
-    """Return the sample with the labels of its mirror image: only the pan of the pose changes its sign."""
-    pose = sample.labels.get("pose")
-    if not mirrored or pose is None:
-        return sample
-    return sample.model_copy(update={"labels": {**sample.labels, "pose": {**pose, "pan": -pose["pan"]}}})
+    """Return the sample as it is seen: mirrored, or as it was."""
+    return mirror_sample(sample) if mirrored else sample

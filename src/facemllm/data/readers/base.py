@@ -6,6 +6,7 @@ import heapq
 import json
 import os
 import re
+import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -104,14 +105,24 @@ class Reader(ABC):
         Raises:
             Unusable: If the image is missing, empty or no picture by its name, or a label has no valid value.
         """
+        path = str(image)  # text from here on: paths are dear, and there are millions of pictures
         try:
-            size = image.stat().st_size
-        except OSError:
+            found = os.stat(path)  # noqa: PTH116
+        except (OSError, ValueError):  # a name that no file can have
             raise Unusable("image not found") from None
-        if size == 0 or image.suffix.lower() not in IMAGE_SUFFIXES:
-            raise Unusable("image is empty" if size == 0 else "not a picture")
-        name = image.relative_to(self.root).as_posix()
-        return self.record(fields.pop("id", name), str(image), **fields)
+        if not stat.S_ISREG(found.st_mode) or not path.lower().endswith(IMAGE_SUFFIXES):
+            raise Unusable("not a picture")
+        if found.st_size == 0:
+            raise Unusable("image is empty")
+        name = fields.pop("id", None) or self._below_root(path)
+        return self.record(name, path, **fields)
+
+    def _below_root(self, path: str) -> str:
+        """Return a path below the root, with forward slashes on every system."""
+        root = os.path.join(self.root, "")  # noqa: PTH118
+        if not path.startswith(root):
+            return Path(path).relative_to(self.root).as_posix()
+        return path[len(root) :].replace(os.sep, "/")
 
     def record(self, name: str, image: str, **fields: Any) -> FaceSample:
         """Build a sample of any reference to a picture, with the dataset's terms and where it was found.
@@ -196,7 +207,7 @@ def natural(text: str) -> list[tuple[int, str]]:
         >>> sorted(["a10", "a2"], key=natural)
         ['a2', 'a10']
     """
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]
 
 
 def _contents(folder: Path) -> str:

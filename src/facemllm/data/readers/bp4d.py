@@ -71,7 +71,7 @@ class BP4D(Reader):
                 yield from self.attempt(where, text, self._read_row, row, pictures, person, task)
 
     def _read_row(self, row: Row | None, pictures: dict[int, Path], person: str, task: str) -> FaceSample:
-        if row is None or not row[_FRAME].isdigit():
+        if row is None or not row[_FRAME].isdecimal():
             raise Unusable("no frame or a wrong number of fields")
         codes = {unit: row[unit.removeprefix("AU")] for unit in BP4D_UNITS}
         if not set(codes.values()) <= {"0", "1", _NOT_CODED}:

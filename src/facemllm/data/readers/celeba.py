@@ -34,7 +34,8 @@ class CelebA(Reader):
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""
-        return all((folder / name).exists() for name in (_ATTRIBUTES, _PARTITION, "img_align_celeba"))
+        lists = all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION))
+        return lists and (folder / "img_align_celeba").is_dir()
 
     def read(self) -> Iterator[FaceSample]:
         """Yield the samples of all splits."""
@@ -44,9 +45,9 @@ class CelebA(Reader):
         lines = text_lines(self.root / _ATTRIBUTES)
         number, line = next(lines, (1, ""))
         # The count line is missing in some copies of the list.
-        count = int(line) if line.isdigit() else None
+        count = int(line) if line.isdecimal() else None
         names = (line if count is None else next(lines, (1, ""))[1]).split()
-        if not names or not set(names) <= set(CELEBA_ATTRIBUTES.codes):
+        if not names or not set(names) <= set(CELEBA_ATTRIBUTES.codes) or len(set(names)) != len(names):
             raise DatasetError(
                 f"{_ATTRIBUTES} does not begin with attribute names",
                 given=" ".join(names[:5]) or "an empty file",
@@ -54,18 +55,19 @@ class CelebA(Reader):
                 do="use the list as published",
             )
         labels = [str(CELEBA_ATTRIBUTES.label(name)) for name in names]
+        images = self.root / "img_align_celeba"
         found = 0
         for number, line in lines:
             found += 1
             row = line.split()
             where, text = f"{_ATTRIBUTES}, line {number}", " ".join(row[:6])
-            yield from self.attempt(where, text, self._read_row, row, labels, partition, identity)
+            yield from self.attempt(where, text, self._read_row, row, images, labels, partition, identity)
         if count not in (None, found):
             reason = f"count line disagrees with the {found} rows that follow"
             self.skip(f"{_ATTRIBUTES}, line 1", str(count), reason)
 
     def _read_row(
-        self, row: list[str], names: list[str], partition: Companion, identity: Companion
+        self, row: list[str], images: Path, names: list[str], partition: Companion, identity: Companion
     ) -> FaceSample:
         file, *values = row
         if len(values) != len(names):
@@ -79,7 +81,7 @@ class CelebA(Reader):
         male = attributes.pop("male", None)
         gender = {} if male is None else {"gender": "male" if male else "female"}
         return self.sample(
-            self.root / "img_align_celeba" / file,
+            images / file,
             labels={**gender, "attributes": attributes},
             groups=gender,
             split=self.splits[int(split)],

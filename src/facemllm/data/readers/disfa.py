@@ -118,7 +118,7 @@ class DISFA(Reader):
         frames, levels = set(), {}
         for unit, line in zip(units, row, strict=True):
             fields = line[1].split(",") if line else []
-            if len(fields) != 2 or not all(field.strip().isdigit() for field in fields):
+            if len(fields) != 2 or not all(field.strip().isdecimal() for field in fields):
                 raise Unusable(f"no frame and intensity of {unit}")
             frames.add(int(fields[0]))
             levels[unit] = int(fields[1])

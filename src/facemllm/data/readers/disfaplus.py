@@ -54,7 +54,7 @@ class DISFAPlus(Reader):
                     continue
                 fields = line.split()
                 frame = fields[0].partition(".")[0] if fields else ""
-                if len(fields) != 2 or not frame.isdigit() or fields[1] not in set("012345"):
+                if len(fields) != 2 or not frame.isdecimal() or fields[1] not in set("012345"):
                     self.skip(
                         f"{place}/{unit}.txt, line {number}", line, "not a frame and an intensity of 0 to 5"
                     )

@@ -78,8 +78,10 @@ def checked(face: Face | None) -> Face:
         raise Unusable("unknown Usage")
     if face.pixels.count(" ") != SIDE * SIDE - 1:
         raise Unusable(f"not {SIDE}x{SIDE} pixels")
-    if not face.pixels.replace(" ", "").isdigit():
+    if not face.pixels.replace(" ", "").isdecimal():
         raise Unusable("a pixel is not a number")
+    if max(map(int, face.pixels.split())) > 255:
+        raise Unusable("a pixel is beyond 255")
     return face
 
 
@@ -89,7 +91,7 @@ def label(face: Face) -> str:
     Raises:
         Unusable: If the code is unknown.
     """
-    if not face.emotion.isdigit() or int(face.emotion) >= len(FER2013_EXPRESSIONS):
+    if not face.emotion.isdecimal() or int(face.emotion) >= len(FER2013_EXPRESSIONS):
         raise Unusable("unknown emotion code")
     return FER2013_EXPRESSIONS[int(face.emotion)]
 

@@ -88,7 +88,7 @@ def _fields(row: Row | None) -> tuple[dict[str, Any], str]:
         raise Unusable("unknown Usage")
     split = fer2013_csv.USAGES[row["Usage"]]
     counts = {FERPLUS_VOTES.label(code): row[code] for code in FERPLUS_VOTES.codes}
-    if not all(count.isdigit() for count in counts.values()):
+    if not all(count.isdecimal() for count in counts.values()):
         raise Unusable("votes are not whole numbers")
     votes = {str(label): int(count) for label, count in counts.items() if int(count)}
     if not 0 < sum(votes.values()) <= _RATERS:

@@ -66,7 +66,7 @@ def read_pair_lines(path: Path) -> Iterator[PairLine]:
     """
     lines = text_lines(path)
     head = next(lines, (1, ""))[1].split()
-    if not 1 <= len(head) <= 2 or not all(field.isdigit() for field in head):
+    if not 1 <= len(head) <= 2 or not all(field.isdecimal() for field in head):
         raise DatasetError(
             f"{path.name} does not begin with its counts",
             given=" ".join(head)[:80] or "an empty file",
@@ -83,15 +83,15 @@ def read_pair_lines(path: Path) -> Iterator[PairLine]:
 
 
 def _pair(fields: list[str]) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
-    if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():
+    if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal():
         return (fields[0], int(fields[1])), (fields[0], int(fields[2]))
-    if len(fields) == 4 and fields[1].isdigit() and fields[3].isdigit():
+    if len(fields) == 4 and fields[1].isdecimal() and fields[3].isdecimal():
         return (fields[0], int(fields[1])), (fields[2], int(fields[3]))
     return None, None
 
 
 def _count(path: Path, line: str) -> int:
-    if not line.isdigit():
+    if not line.isdecimal():
         raise DatasetError(
             f"{path.name} lacks a count",
             given=line[:80] or "the end of the file",

@@ -121,7 +121,7 @@ def _has_pair(folder: Path) -> bool:
 def _person(image: Path) -> str:
     """Return the photo that a picture was made from: AFW_1051618982_1_3.jpg is of AFW_1051618982_1."""
     stem, _, number = image.stem.rpartition("_")
-    return stem if stem and number.isdigit() else image.stem
+    return stem if stem and number.isdecimal() else image.stem
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -107,4 +107,4 @@ def _albums(folder: Path) -> list[Path]:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if text.lstrip("-").isdigit() else None
+    return int(text) if text.lstrip("-").isdecimal() else None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from facemllm.core.errors import DatasetError
 
-SURPLUS = "surplus fields"
 Row: TypeAlias = dict[str, str]
 
 
@@ -19,29 +18,45 @@ def csv_rows(
     """Yield where each row of a csv file stands, its text, and its fields by column.
 
     Names and values are stripped, because some published headers have spaces before their names. The row is
-    None where its number of fields is not that of the header.
+    None where its number of fields is not that of the header, or it cannot be read as csv: behind a quotation
+    mark that is never closed, such a row may be many lines long, which ``where`` then names.
 
     Raises:
         DatasetError: If a required column is missing.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = csv.reader(file, delimiter=delimiter)
-        names = [name.strip() for name in next(rows, [])]
+        rows = _readable(csv.reader(file, delimiter=delimiter, skipinitialspace=True))
+        names = [name.strip() for name in next(rows, (0, 0, []))[2] or ()]
         missing = [column for column in required if column not in names]
         if missing:
             raise DatasetError(
                 f"{path.name} lacks columns",
-                given=", ".join(names) or "an empty file",
+                given=", ".join(names)[:200] or "an empty file",
                 expected=f"also {', '.join(missing)}",
                 do="use the label file as published",
             )
-        for fields in rows:
-            if not fields:
+        for first, last, fields in rows:
+            if fields == []:
                 continue
-            where, text = f"{path.name}, line {rows.line_num}", delimiter.join(fields)[:200]
-            complete = len(fields) == len(names)
-            values = (field.strip() for field in fields)
-            yield where, text, dict(zip(names, values, strict=True)) if complete else None
+            lines = f"line {last}" if first == last else f"lines {first} to {last}"
+            text = "a field without end" if fields is None else delimiter.join(fields)[:200]
+            complete = fields is not None and len(fields) == len(names)
+            values = (field.strip() for field in fields or ())
+            row = dict(zip(names, values, strict=True)) if complete else None
+            yield f"{path.name}, {lines}", text, row
+
+
+def _readable(rows: Any) -> Iterator[tuple[int, int, list[str] | None]]:
+    """Yield first line, last line and fields of each row of a csv reader, None for fields it cannot read."""
+    while True:
+        first = rows.line_num + 1
+        try:
+            fields = next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            fields = None
+        yield first, rows.line_num, fields
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -45,13 +45,11 @@ class UTKFace(Reader):
         # the last few need to be remembered.
         for image in images_in(self.root):
             photo = image.name.lower().removesuffix(".chip.jpg")
-            if photo not in splits:
-                if len(splits) > _REMEMBERED:
-                    splits = dict(list(splits.items())[-_REMEMBERED // 2 :])
-                splits[photo] = split_by_hash(hashlib.sha1(image.read_bytes()).hexdigest(), self.seed)
-            yield from self.attempt(self.root.name, image.name, self._read_image, image, splits[photo])
+            if len(splits) > _REMEMBERED:
+                splits = dict(list(splits.items())[-_REMEMBERED // 2 :])
+            yield from self.attempt(self.root.name, image.name, self._read_image, image, photo, splits)
 
-    def _read_image(self, image: Path, split: str) -> FaceSample:
+    def _read_image(self, image: Path, photo: str, splits: dict[str, str]) -> FaceSample:
         match = _NAME.fullmatch(image.name)
         if match is None:
             raise Unusable("name is not [age]_[gender]_[race]_[date]")
@@ -64,4 +62,16 @@ class UTKFace(Reader):
             raise Unusable("unknown race code")
         groups = {"gender": gender, "ethnicity": race}
         labels = {"age": float(age), **groups}
-        return self.sample(image, labels=labels, groups={"age_bin": age_bin(age), **groups}, split=split)
+        if photo not in splits:
+            splits[photo] = split_by_hash(_digest(image), self.seed)
+        groups = {"age_bin": age_bin(age), **groups}
+        return self.sample(image, labels=labels, groups=groups, split=splits[photo])
+
+
+def _digest(image: Path) -> str:
+    try:
+        if image.is_file():  # reading a pipe would never end
+            return hashlib.sha1(image.read_bytes()).hexdigest()
+    except OSError:
+        pass
+    raise Unusable("image cannot be read")
