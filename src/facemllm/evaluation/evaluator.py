@@ -16,7 +16,7 @@ from facemllm.evaluation.likelihoods import check_chooses, options_of, score_lik
 from facemllm.evaluation.models import resolve_model
 from facemllm.evaluation.parsing import PARSER_VERSION
 from facemllm.evaluation.protocols import Protocol, load_protocol
-from facemllm.evaluation.records import Record, summarise, summarise_protocol
+from facemllm.evaluation.records import Record, read_answer, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
 from facemllm.evaluation.store import PredictionStore, fingerprint
 from facemllm.evaluation.tasks import EvalTask, Question, supported_tasks
@@ -87,7 +87,7 @@ def evaluate(
             do="correct them",
         )
     samples, name, skipped = _samples(dataset, root, split)
-    samples = _limited(samples, limit)
+    samples = draw(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
     asked = resolve_model(model)
@@ -199,7 +199,7 @@ def _samples(
     return samples, names[0], 0
 
 
-def _limited(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
+def draw(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     """Draw by hash of the id: the first of a dataset that is sorted by class would be of one class."""
     if limit is None or limit >= len(samples):
         return samples
@@ -245,14 +245,11 @@ def _records(
             text = said["answers"].get(question.text)
             if text is None or said["error"]:
                 continue
-            parsed = task.read(text)
-            yield Record(
+            yield read_answer(
+                task,
+                text,
                 sample=sample.id,
-                task=task.name,
                 question=question,
-                text=text,
-                outcome=parsed.outcome,
-                prediction=task.prediction(parsed.label) if parsed.outcome == "answer" else None,
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,

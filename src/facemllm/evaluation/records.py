@@ -30,7 +30,7 @@ COUNTS: dict[Outcome, str] = {
 _LONG = ("per_attribute", "by_group", "answered_by_group", "notes", "shares")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One answer about one face.
 
@@ -75,6 +75,24 @@ class Record:
             | ({"cluster": self.cluster} if self.cluster != self.sample else {})
             | ({"head": True} if self.head else {})
         )
+
+
+def read_answer(task: EvalTask, text: str, **facts: Any) -> Record:
+    """Return a record of an answer as the parser reads it.
+
+    Args:
+        task: What was asked.
+        text: What was answered.
+        facts: The other fields of :class:`Record`: sample, question, truth, cluster, and what else is known.
+    """
+    parsed = task.read(text)
+    return Record(
+        task=task.name,
+        text=text,
+        outcome=parsed.outcome,
+        prediction=task.prediction(parsed.label) if parsed.outcome == "answer" else None,
+        **facts,
+    )
 
 
 def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
