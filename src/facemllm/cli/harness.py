@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facemllm.cli.options import Model, load_model
 from facemllm.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from facemllm.data import FaceSample
+    from facemllm.evaluation.tasks import EvalTask
 
 KINDS = ("lmms-eval", "vlmevalkit")
 
@@ -27,10 +33,19 @@ def harness(
         bool, typer.Option("--no-sensitive", help="Leave out perceived gender and ethnicity unless named.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many faces, drawn by hash.")] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the harness in the environment of this Python, and `evaluate` here, and compare.",
+            metavar="PYTHON",
+        ),
+    ] = None,
+    model: Model = "facemllm-tiny",
 ) -> None:
     """Write a dataset's tasks for another harness, which asks the questions that `evaluate` asks.
 
-    The answers are read and scored by this package there too, so the score is the one of `evaluate`.
+    The answers are read and scored by this package there too, so the score is the one of `evaluate`; --check
+    shows it, to four decimals, and ends with status 1 if it is not so.
     """
     from facemllm.data import read_dataset
     from facemllm.evaluation.evaluator import draw
@@ -54,4 +69,32 @@ def harness(
         command += "python -m facemllm.evaluation.harness.vlmevalkit"
         command += f" --model facemllm-tiny --data {' '.join(names)}"
     typer.echo(f"wrote {', '.join(names)} to {out}")
-    typer.echo(command)
+    if check is None:
+        typer.echo(command)
+    else:
+        _check(kind, check, Path(out), names, samples, tasks, model)
+
+
+def _check(
+    kind: str,
+    python: str,
+    folder: Path,
+    names: Sequence[str],
+    samples: Sequence[FaceSample],
+    tasks: Sequence[EvalTask],
+    model: str,
+) -> None:
+    from facemllm.evaluation import evaluate
+    from facemllm.evaluation.harness.check import RUNNERS, agreements
+
+    theirs = RUNNERS[kind](python, folder, names, model=model)
+    ours = evaluate(
+        load_model(model), samples, tasks=[task.name for task in tasks], model_name=model, progress=False
+    )
+    found = agreements(names, tasks, ours.tasks, theirs)
+    for one in found:
+        said = "nothing" if one.theirs is None else f"{one.theirs:.4f}"
+        word = "equal" if one.agrees else "DIFFERENT"
+        typer.echo(f"{one.task} {one.metric}: {kind} {said}, facemllm evaluate {one.ours:.4f}, {word}")
+    if not found or not all(one.agrees for one in found):
+        raise typer.Exit(1)
