@@ -18,8 +18,10 @@ from facemllm.evaluation.parsing import PARSER_VERSION
 from facemllm.evaluation.protocols import Protocol, load_protocol
 from facemllm.evaluation.records import Record, read_answer, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
+from facemllm.evaluation.running import Running, ask_all, questions_about
+from facemllm.evaluation.spread import device, processes
 from facemllm.evaluation.store import PredictionStore, fingerprint
-from facemllm.evaluation.tasks import EvalTask, Question, supported_tasks
+from facemllm.evaluation.tasks import EvalTask, supported_tasks
 from facemllm.evaluation.versions import versions
 
 
@@ -40,6 +42,8 @@ def evaluate(
     model_name: str | None = None,
     likelihoods: bool = False,
     protocol: str | Path | Protocol | None = None,
+    ray: str | None = None,
+    ray_workers: int = 2,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -68,6 +72,11 @@ def evaluate(
         protocol: Name, file or instance of a zero-shot protocol: then only its attributes are asked, in its
             words, and seen and unseen ones are scored apart.
         model_name: What the report calls the model; by default its name, folder, or class.
+        ray: Ask by workers of a Ray cluster: "local" to start one here, "auto", or its address.
+        ray_workers: How many.
+
+    Under ``torchrun`` or ``accelerate launch`` every process asks about its share of the pictures, and every
+    one returns the same report, which the first alone saves.
 
     Raises:
         ConfigError: If model, dataset or tasks do not fit.
@@ -103,12 +112,18 @@ def evaluate(
     heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
     mark = fingerprint(asked, crop=crop)
     path = None if output_dir is None else Path(output_dir) / "predictions.jsonl"
-    interviewer = Interviewer(asked, PredictionStore(path, name, mark), crop=crop, heads=heads, options=shown)
+    together = processes()
+    if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
+        asked.to(place)
+    store = PredictionStore(path, name, mark, part=together.rank)
+    interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
     began = time.perf_counter()
-    new = _ask_all(interviewer, samples, chosen, batch_size, progress)
+    new = ask_all(
+        interviewer, store, samples, chosen, Running(batch_size, progress, together, ray, ray_workers)
+    )
     seconds = time.perf_counter() - began
-    records = list(_records(interviewer.store, samples, chosen))
-    said = [interviewer.store.get(sample.id) for sample in samples]
+    records = list(_records(store, samples, chosen))
+    said = [store.get(sample.id) for sample in samples]
     unreadable = {sample.id: one["error"] for sample, one in zip(samples, said, strict=True) if one["error"]}
     if not records:
         raise DatasetError(
@@ -117,14 +132,14 @@ def evaluate(
             expected="pictures that can be read",
             do="check the pictures' files",
         )
-    head_records = list(_head_records(interviewer.store, samples, chosen, heads))
+    head_records = list(_head_records(store, samples, chosen, heads))
     results = {}
     for task in chosen:
         own = [record for record in records if record.task == task.name]
         results[task.name] = summarise(task, own)
         if rules:
             results[task.name]["protocol"] = summarise_protocol(rules, task, own)
-        if likelihoods and (found := score_likelihoods(interviewer.store, samples, task)):
+        if likelihoods and (found := score_likelihoods(store, samples, task)):
             results[task.name]["likelihood"] = found
         if task.name in heads:
             own = [record for record in head_records if record.task == task.name]
@@ -209,39 +224,12 @@ def draw(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     return [sample for sample in samples if sample.id in drawn]
 
 
-def _ask_all(
-    interviewer: Interviewer,
-    samples: Sequence[FaceSample],
-    tasks: Sequence[EvalTask],
-    batch_size: int,
-    progress: bool,
-) -> int:
-    """Ask what is not known yet and return about how many pictures."""
-    wanted = {sample.id: [q.text for _, q in _questions(sample, tasks)] for sample in samples}
-    todo = [
-        sample
-        for sample in samples
-        if wanted[sample.id] and interviewer.missing(sample.id, wanted[sample.id])
-    ]
-    for batch in _track(_batches(todo, batch_size), -(-len(todo) // batch_size), progress):
-        questions = dict.fromkeys(text for sample in batch for text in wanted[sample.id])
-        interviewer.ask({sample.id: sample.image for sample in batch}, list(questions))
-    return len(todo)
-
-
-def _questions(sample: FaceSample, tasks: Sequence[EvalTask]) -> Iterator[tuple[EvalTask, Question]]:
-    for task in tasks:
-        for question in task.questions:
-            if task.truth(sample, question) is not None:
-                yield task, question
-
-
 def _records(
     store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]
 ) -> Iterator[Record]:
     for sample in samples:
         said = store.get(sample.id)
-        for task, question in _questions(sample, tasks):
+        for task, question in questions_about(sample, tasks):
             text = said["answers"].get(question.text)
             if text is None or said["error"]:
                 continue
@@ -262,7 +250,7 @@ def _head_records(
 ) -> Iterator[Record]:
     for sample in samples:
         said = store.get(sample.id)
-        for task, question in _questions(sample, tasks):
+        for task, question in questions_about(sample, tasks):
             if task.name not in heads or task.name not in said["heads"] or said["error"]:
                 continue
             value = head_value(task, question, said["heads"][task.name])
@@ -279,19 +267,3 @@ def _head_records(
                 image=sample.image,
                 head=True,
             )
-
-
-def _batches(samples: Sequence[FaceSample], size: int) -> Iterator[Sequence[FaceSample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
-
-
-def _track(
-    batches: Iterator[Sequence[FaceSample]], total: int, progress: bool
-) -> Iterable[Sequence[FaceSample]]:
-    if not progress or not total:
-        return batches
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(batches, description="asking", total=total, console=Console(stderr=True))
