@@ -4,6 +4,7 @@ python shared_run.py FOLDER OUT [ray]
 """
 
 import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ _spec.loader.exec_module(_oracle)
 
 class Slow(_oracle.Oracle):
     def ask(self, image, questions):
-        time.sleep(0.02)
+        time.sleep(float(os.environ.get("SECONDS_A_BATCH", 0)))
         return super().ask(image, questions)
 
 

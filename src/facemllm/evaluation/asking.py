@@ -146,7 +146,7 @@ class Interviewer:
     def _call(self, method: Any, detectors: Detectors, *args: Any, **options: Any) -> Any:
         parameters = inspect.signature(method).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        known = {k: v for k, v in self.options.items() if takes_any or k in parameters}
+        known: dict[str, Any] = {k: v for k, v in self.options.items() if takes_any or k in parameters}
         if "detector" in parameters:
             known["detector"] = detectors.of(parameters["detector"].default)
         return method(*args, **options, **known)

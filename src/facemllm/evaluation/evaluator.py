@@ -14,9 +14,10 @@ from facemllm.evaluation.asking import Askable, Interviewer
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
 from facemllm.evaluation.models import resolve_model
+from facemllm.evaluation.overlap import find_overlap
 from facemllm.evaluation.parsing import PARSER_VERSION
 from facemllm.evaluation.protocols import Protocol, load_protocol
-from facemllm.evaluation.records import Record, read_answer, summarise, summarise_protocol
+from facemllm.evaluation.records import Record, brief, read_answer, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
 from facemllm.evaluation.running import Running, ask_all, questions_about
 from facemllm.evaluation.spread import device, processes
@@ -44,6 +45,7 @@ def evaluate(
     protocol: str | Path | Protocol | None = None,
     ray: str | None = None,
     ray_workers: int = 2,
+    training_pictures: Iterable[tuple[str, str]] | None = None,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -74,6 +76,8 @@ def evaluate(
         model_name: What the report calls the model; by default its name, folder, or class.
         ray: Ask by workers of a Ray cluster: "local" to start one here, "auto", or its address.
         ray_workers: How many.
+        training_pictures: Names and paths of pictures the model was trained on: their copies among the test
+            pictures are listed, and the scores without them given as ``tasks.<task>.without_copies``.
 
     Under ``torchrun`` or ``accelerate launch`` every process asks about its share of the pictures, and every
     one returns the same report, which the first alone saves.
@@ -132,11 +136,16 @@ def evaluate(
             expected="pictures that can be read",
             do="check the pictures' files",
         )
+    part = split if isinstance(dataset, str) else None
+    overlap = find_overlap(asked, samples, name, part, training_pictures)
     head_records = list(_head_records(store, samples, chosen, heads))
     results = {}
     for task in chosen:
         own = [record for record in records if record.task == task.name]
         results[task.name] = summarise(task, own)
+        if overlap.copies:
+            unseen = [record for record in own if record.sample not in overlap.copies]
+            results[task.name]["without_copies"] = brief(summarise(task, unseen))
         if rules:
             results[task.name]["protocol"] = summarise_protocol(rules, task, own)
         if likelihoods and (found := score_likelihoods(store, samples, task)):
@@ -147,11 +156,13 @@ def evaluate(
     return Report(
         summary={
             "dataset": name,
-            "split": split if isinstance(dataset, str) else None,
+            "split": part,
             "samples": len(samples),
             "skipped_records": skipped,
             "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
             "no_face": Counter(one["face"] for one in said)[False],
+            "warnings": overlap.warnings,
+            "training_overlap": overlap.to_dict(),
             "tasks": results,
             "config": {
                 "model": model_name

@@ -139,11 +139,15 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     return result
 
 
+def brief(summary: Result) -> Result:
+    """Return a summary without what is long: groups, attributes, notes."""
+    return {key: value for key, value in summary.items() if key not in _LONG}
+
+
 def summarise_protocol(protocol: Protocol, task: EvalTask, records: Sequence[Record]) -> Result:
     """Return the scores of a protocol's seen and unseen attributes apart."""
     result: Result = {"name": protocol.name, "version": protocol.version}
     for part in ("seen", "unseen"):
         own = [record for record in records if protocol.part(str(record.question.attribute)) == part]
-        summary = summarise(task, own) if own else {"n": 0}
-        result[part] = {key: value for key, value in summary.items() if key not in _LONG}
+        result[part] = brief(summarise(task, own)) if own else {"n": 0}
     return result

@@ -78,7 +78,8 @@ class FaceMLLMForLMMS(_Base):
         if isinstance(pretrained, str):
             from facemllm import AutoFaceMLLM
 
-            pretrained = AutoFaceMLLM.from_pretrained(pretrained).to(self.device)
+            pretrained = AutoFaceMLLM.from_pretrained(pretrained)
+            pretrained.to(self.device)
         self.model = pretrained
         self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
         self.batch_size = int(batch_size)

@@ -126,7 +126,8 @@ def _model_class(base: type) -> type:
                 from facemllm import AutoFaceMLLM
 
                 where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-                pretrained = AutoFaceMLLM.from_pretrained(pretrained).to(where)
+                pretrained = AutoFaceMLLM.from_pretrained(pretrained)
+                pretrained.to(where)
             self.model = pretrained
             self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
 
