@@ -11,6 +11,9 @@ from facemllm.core.errors import ConfigError, ImageError
 from facemllm.evaluation.once import Detectors, looking_once
 from facemllm.evaluation.store import Said, digest, made
 
+_TOGETHER, _PICTURES = 128, 8
+"""How many answers a FaceMLLM generates together: so many, or those about so many pictures if more."""
+
 
 class Askable(Protocol):
     """What can be evaluated.
@@ -147,6 +150,8 @@ class Interviewer:
         parameters = inspect.signature(method).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         known: dict[str, Any] = {k: v for k, v in self.options.items() if takes_any or k in parameters}
+        if hasattr(self.model, "trunk_cache") and "batch_size" in parameters:
+            known["batch_size"] = max(_TOGETHER, _PICTURES * len(args[1]))
         if "detector" in parameters:
             known["detector"] = detectors.of(parameters["detector"].default)
         return method(*args, **options, **known)
