@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from facemllm.cli.leaks import pictures_of
 from facemllm.cli.options import Crop, Model, load_model
 
 
@@ -41,6 +42,19 @@ def evaluate(
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Do not blur the faces on the sheet of the worst answers.")
     ] = False,
+    training_pictures: Annotated[
+        str | None,
+        typer.Option(
+            "--training-pictures",
+            help="Look for copies of the pictures the model was trained on: a folder, a .jsonl file of "
+            "records, or NAME=ROOT:SPLIT.",
+            metavar="SET",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Ask by Ray workers: local, auto, or an address.", metavar="ADDRESS")
+    ] = None,
+    ray_workers: Annotated[int, typer.Option(help="How many Ray workers.")] = 2,
     limit: Annotated[int | None, typer.Option(help="At most so many faces, drawn by hash.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures asked about together.")] = 32,
     crop: Crop = None,
@@ -49,10 +63,12 @@ def evaluate(
 ) -> None:
     """Ask a model about a dataset's faces; write report.html, .json and .md, results.jsonl and plots.
 
-    An interrupted run goes on where it stopped: answers are kept in predictions.jsonl.
+    An interrupted run goes on where it stopped: answers are kept in predictions.jsonl. Under `torchrun` or
+    `accelerate launch`, every process asks about its share of the pictures.
     """
     from facemllm.evaluation import evaluate as run
     from facemllm.evaluation.models import resolve_model
+    from facemllm.evaluation.spread import processes
 
     loaded = resolve_model(model) if _is_other(model) else load_model(model)
     report = run(
@@ -71,8 +87,15 @@ def evaluate(
         model_name=model,
         likelihoods=likelihoods,
         protocol=protocol,
+        ray=ray,
+        ray_workers=ray_workers,
+        training_pictures=None if training_pictures is None else pictures_of(training_pictures),
     )
+    if not processes().first:
+        return
     report.save(out, plots=plots, faces="shown" if show_faces else "blurred")
+    for warning in report.summary["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
     if not quiet:
         typer.echo(report.to_markdown().split("\n## ", 1)[0])
     typer.echo(f"saved {Path(out) / 'report.json'}")

@@ -14,6 +14,7 @@ from facemllm.cli import (
     describe,
     evaluate,
     export,
+    harness,
     info,
     leaks,
     parse,
@@ -38,6 +39,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
+app.command("harness")(harness.harness)
 app.command("parse")(parse.parse)
 app.command("annotate")(annotate.annotate)
 app.command("stats")(stats.stats)

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facemllm.core.errors import ConfigError, ImageError
-from facemllm.evaluation.store import PredictionStore, Said
+from facemllm.evaluation.once import Detectors, looking_once
+from facemllm.evaluation.store import Said, digest, made
+
+_TOGETHER, _PICTURES = 128, 8
+"""How many answers a FaceMLLM generates together: so many, or those about so many pictures if more."""
 
 
 class Askable(Protocol):
@@ -47,11 +51,12 @@ def load_model(model: str | Path | Askable) -> Askable:
 
 
 class Interviewer:
-    """Asks about batches of pictures and puts what is said into the store.
+    """Asks about batches of pictures.
+
+    Each picture is searched for faces once, and encoded once, however many methods of the model look at it.
 
     Args:
         model: The model.
-        store: Where answers go.
         crop: Passed to the model, unless None.
         heads: Heads to ask beside the questions.
         options: Question to options, for questions whose options' likelihoods are asked too.
@@ -60,85 +65,100 @@ class Interviewer:
     def __init__(
         self,
         model: Askable,
-        store: PredictionStore,
         *,
-        crop: str | None,
-        heads: Sequence[str],
+        crop: str | None = None,
+        heads: Sequence[str] = (),
         options: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.model, self.store, self.heads = model, store, tuple(heads)
+        self.model, self.heads = model, tuple(heads)
         self.shown = dict(options or {})
         self.options = {"on_no_face": "whole"} | ({"crop": crop} if crop else {})
 
-    def missing(self, sample: str, questions: Sequence[str]) -> bool:
-        """Say whether something about a sample has not been asked yet."""
-        said = self.store.get(sample)
+    def missing(self, said: Said, questions: Sequence[str], picture: str | None) -> bool:
+        """Say whether something about a picture has not been asked yet.
+
+        Args:
+            said: What is known.
+            questions: What is to be asked.
+            picture: Digest of the picture as it is now.
+        """
         if said["error"]:
             return True  # the picture may have been mended
         return not (
-            said["answers"].keys() >= set(questions)
+            said["picture"] in (None, picture)
+            and said["answers"].keys() >= set(questions)
             and said["heads"].keys() >= set(self.heads)
             and said["chosen"].keys() >= self.shown.keys() & set(questions)
         )
 
-    def ask(self, pictures: dict[str, str], questions: Sequence[str]) -> None:
-        """Ask all questions about pictures, given as id to path."""
+    def ask(self, pictures: Mapping[str, str], questions: Sequence[str]) -> list[tuple[str, Said]]:
+        """Ask all questions about pictures, given as id to path; returns what was said about each."""
         from facemllm.processing.image import load_image
 
         readable: dict[str, Any] = {}
+        found: list[tuple[str, Said]] = []
         for sample, path in pictures.items():
             try:
                 readable[sample] = load_image(path)
             except ImageError as error:
-                self._failed(sample, error)
-        for sample, said in self._answers(readable, list(questions)):
-            self.store.add(sample, said)
+                found.append((sample, _failed(error)))
+        with looking_once(self.model) as detectors:
+            found += self._answers(readable, list(questions), detectors)
+        return [(sample, said | {"picture": digest(pictures[sample])}) for sample, said in found]  # type: ignore[misc]
 
-    def _answers(self, pictures: dict[str, Any], questions: list[str]) -> Iterator[tuple[str, Said]]:
+    def _answers(
+        self, pictures: dict[str, Any], questions: list[str], detectors: Detectors
+    ) -> Iterator[tuple[str, Said]]:
         if not pictures:
             return
         try:
             images = list(pictures.values())
-            answers = self._call(self.model.ask, images, questions) if questions else [[] for _ in images]
+            answers = (
+                self._call(self.model.ask, detectors, images, questions)
+                if questions
+                else [[] for _ in images]
+            )
             predict = getattr(self.model, "predict", None)
-            chosen = self._chosen(images, [question for question in questions if question in self.shown])
-            heads = {name: self._call(predict, images, head=name) for name in self.heads}
+            shown = [question for question in questions if question in self.shown]
+            chosen = self._chosen(images, shown, detectors)
+            heads = {name: self._call(predict, detectors, images, head=name) for name in self.heads}
         except ImageError as error:
             if len(pictures) == 1:
-                self._failed(next(iter(pictures)), error)
+                yield next(iter(pictures)), _failed(error)
                 return
             for sample, image in pictures.items():  # one of them is of no use: find out which
-                yield from self._answers({sample: image}, questions)
+                yield from self._answers({sample: image}, questions, detectors)
             return
         _check_shape(answers, len(pictures), len(questions))
         for index, sample in enumerate(pictures):
             texts = dict(zip(questions, (_text(answer) for answer in answers[index]), strict=True))
             results = {name: result[index] for name, result in heads.items()}
             options = {question: _rounded(one) for question, one in chosen[index].items()}
-            yield (
-                sample,
-                Said(answers=texts, chosen=options, heads=results, face=_face(answers[index]), error=None),
-            )
+            face = _face(answers[index])
+            yield sample, made(answers=texts, chosen=options, heads=results, face=face)
 
-    def _chosen(self, images: list[Any], questions: list[str]) -> list[dict[str, Any]]:
+    def _chosen(self, images: list[Any], questions: list[str], detectors: Detectors) -> list[dict[str, Any]]:
         """Return, for each picture, the probabilities of the options of each question."""
         if not questions:
             return [{} for _ in images]
         choose = self.model.choose  # type: ignore[attr-defined]
-        rows = self._call(choose, images, questions, [list(self.shown[question]) for question in questions])
+        options = [list(self.shown[question]) for question in questions]
+        rows = self._call(choose, detectors, images, questions, options)
         return [dict(zip(questions, row, strict=True)) for row in rows]
 
-    def _call(self, method: Any, *args: Any, **options: Any) -> Any:
+    def _call(self, method: Any, detectors: Detectors, *args: Any, **options: Any) -> Any:
         parameters = inspect.signature(method).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        return method(
-            *args, **options, **{k: v for k, v in self.options.items() if takes_any or k in parameters}
-        )
+        known: dict[str, Any] = {k: v for k, v in self.options.items() if takes_any or k in parameters}
+        if hasattr(self.model, "trunk_cache") and "batch_size" in parameters:
+            known["batch_size"] = max(_TOGETHER, _PICTURES * len(args[1]))
+        if "detector" in parameters:
+            known["detector"] = detectors.of(parameters["detector"].default)
+        return method(*args, **options, **known)
 
-    def _failed(self, sample: str, error: ImageError) -> None:
-        self.store.add(
-            sample, Said(answers={}, chosen={}, heads={}, face=None, error=f"{error.what}: {error.given}")
-        )
+
+def _failed(error: ImageError) -> Said:
+    return made(error=f"{error.what}: {error.given}")
 
 
 def _check_shape(answers: Any, pictures: int, questions: int) -> None:

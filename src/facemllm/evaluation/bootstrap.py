@@ -17,7 +17,7 @@ from facemllm.evaluation.extras import need
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_BATCH = 4_000_000  # numbers held at once while resampling
+_BATCH = 1_000_000  # numbers held at once while resampling
 
 Array = npt.NDArray[np.float64]
 
@@ -72,13 +72,42 @@ def interval(
         >>> found.low < 0.8 < found.high
         True
     """
-    stats = need("scipy.stats", "intervals")
-    _, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    count = int(index.max()) + 1 if len(index) else 0
-    if count < 2:
-        return None
+    index, count = _numbered(clusters)
     by_cluster = np.zeros((count, sums.shape[1]))
     np.add.at(by_cluster, index, sums)
+    return _drawn(by_cluster, finish)
+
+
+def recall_interval(
+    hits: Array, kinds: npt.NDArray[np.int64], clusters: Sequence[Any], count: int
+) -> Interval | None:
+    """Return the interval of the mean over kinds of the share of hits, in memory that grows with clusters.
+
+    Args:
+        hits: 1 for right, of each of n answers.
+        kinds: Which of ``count`` classes or attributes each is about; -1 for none.
+        clusters: As in :func:`interval`.
+        count: How many kinds there are.
+    """
+    index, people = _numbered(clusters)
+    by_cluster = np.zeros((people, 2 * count))
+    of = kinds >= 0
+    np.add.at(by_cluster, (index[of], kinds[of]), hits[of])
+    np.add.at(by_cluster, (index[of], count + kinds[of]), 1.0)
+    return _drawn(by_cluster, mean_recall_of)
+
+
+def _numbered(clusters: Sequence[Any]) -> tuple[npt.NDArray[np.int64], int]:
+    """Return the number of each answer's cluster, in the order of their names, and how many there are."""
+    numbers = {name: number for number, name in enumerate(sorted({str(one) for one in clusters}))}
+    return np.fromiter((numbers[str(one)] for one in clusters), np.int64, len(clusters)), len(numbers)
+
+
+def _drawn(by_cluster: Array, finish: Callable[[Array], Array]) -> Interval | None:
+    stats = need("scipy.stats", "intervals")
+    count = len(by_cluster)
+    if count < 2:
+        return None
     result = stats.bootstrap(
         (np.arange(count),),
         lambda drawn, axis: finish(by_cluster[drawn].sum(axis=-2)),

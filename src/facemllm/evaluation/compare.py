@@ -161,6 +161,7 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     warnings = []
     if len({run.summary["config"]["parser_version"] for run in loaded}) > 1:
         warnings.append("The runs were read by different versions of the parser.")
+    warnings += [f"{run.name}: {text}" for run in loaded for text in run.summary.get("warnings", ())]
     return Comparison({
         "dataset": loaded[0].summary["dataset"], "split": loaded[0].summary["split"],
         "runs": [run.name for run in loaded], "warnings": warnings,

@@ -14,12 +14,15 @@ from facemllm.evaluation.asking import Askable, Interviewer
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
 from facemllm.evaluation.models import resolve_model
+from facemllm.evaluation.overlap import find_overlap
 from facemllm.evaluation.parsing import PARSER_VERSION
 from facemllm.evaluation.protocols import Protocol, load_protocol
-from facemllm.evaluation.records import Record, summarise, summarise_protocol
+from facemllm.evaluation.records import Record, brief, read_answer, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
+from facemllm.evaluation.running import Running, ask_all, questions_about
+from facemllm.evaluation.spread import device, processes
 from facemllm.evaluation.store import PredictionStore, fingerprint
-from facemllm.evaluation.tasks import EvalTask, Question, supported_tasks
+from facemllm.evaluation.tasks import EvalTask, supported_tasks
 from facemllm.evaluation.versions import versions
 
 
@@ -40,6 +43,9 @@ def evaluate(
     model_name: str | None = None,
     likelihoods: bool = False,
     protocol: str | Path | Protocol | None = None,
+    ray: str | None = None,
+    ray_workers: int = 2,
+    training_pictures: Iterable[tuple[str, str]] | None = None,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -68,6 +74,13 @@ def evaluate(
         protocol: Name, file or instance of a zero-shot protocol: then only its attributes are asked, in its
             words, and seen and unseen ones are scored apart.
         model_name: What the report calls the model; by default its name, folder, or class.
+        ray: Ask by workers of a Ray cluster: "local" to start one here, "auto", or its address.
+        ray_workers: How many.
+        training_pictures: Names and paths of pictures the model was trained on: their copies among the test
+            pictures are listed, and the scores without them given as ``tasks.<task>.without_copies``.
+
+    Under ``torchrun`` or ``accelerate launch`` every process asks about its share of the pictures, and every
+    one returns the same report, which the first alone saves.
 
     Raises:
         ConfigError: If model, dataset or tasks do not fit.
@@ -87,7 +100,7 @@ def evaluate(
             do="correct them",
         )
     samples, name, skipped = _samples(dataset, root, split)
-    samples = _limited(samples, limit)
+    samples = draw(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
     asked = resolve_model(model)
@@ -103,12 +116,18 @@ def evaluate(
     heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
     mark = fingerprint(asked, crop=crop)
     path = None if output_dir is None else Path(output_dir) / "predictions.jsonl"
-    interviewer = Interviewer(asked, PredictionStore(path, name, mark), crop=crop, heads=heads, options=shown)
+    together = processes()
+    if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
+        asked.to(place)
+    store = PredictionStore(path, name, mark, part=together.rank)
+    interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
     began = time.perf_counter()
-    new = _ask_all(interviewer, samples, chosen, batch_size, progress)
+    new = ask_all(
+        interviewer, store, samples, chosen, Running(batch_size, progress, together, ray, ray_workers)
+    )
     seconds = time.perf_counter() - began
-    records = list(_records(interviewer.store, samples, chosen))
-    said = [interviewer.store.get(sample.id) for sample in samples]
+    records = list(_records(store, samples, chosen))
+    said = [store.get(sample.id) for sample in samples]
     unreadable = {sample.id: one["error"] for sample, one in zip(samples, said, strict=True) if one["error"]}
     if not records:
         raise DatasetError(
@@ -117,14 +136,19 @@ def evaluate(
             expected="pictures that can be read",
             do="check the pictures' files",
         )
-    head_records = list(_head_records(interviewer.store, samples, chosen, heads))
+    part = split if isinstance(dataset, str) else None
+    overlap = find_overlap(asked, samples, name, part, training_pictures)
+    head_records = list(_head_records(store, samples, chosen, heads))
     results = {}
     for task in chosen:
         own = [record for record in records if record.task == task.name]
         results[task.name] = summarise(task, own)
+        if overlap.copies:
+            unseen = [record for record in own if record.sample not in overlap.copies]
+            results[task.name]["without_copies"] = brief(summarise(task, unseen))
         if rules:
             results[task.name]["protocol"] = summarise_protocol(rules, task, own)
-        if likelihoods and (found := score_likelihoods(interviewer.store, samples, task)):
+        if likelihoods and (found := score_likelihoods(store, samples, task)):
             results[task.name]["likelihood"] = found
         if task.name in heads:
             own = [record for record in head_records if record.task == task.name]
@@ -132,11 +156,13 @@ def evaluate(
     return Report(
         summary={
             "dataset": name,
-            "split": split if isinstance(dataset, str) else None,
+            "split": part,
             "samples": len(samples),
             "skipped_records": skipped,
             "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
             "no_face": Counter(one["face"] for one in said)[False],
+            "warnings": overlap.warnings,
+            "training_overlap": overlap.to_dict(),
             "tasks": results,
             "config": {
                 "model": model_name
@@ -199,7 +225,7 @@ def _samples(
     return samples, names[0], 0
 
 
-def _limited(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
+def draw(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     """Draw by hash of the id: the first of a dataset that is sorted by class would be of one class."""
     if limit is None or limit >= len(samples):
         return samples
@@ -209,50 +235,20 @@ def _limited(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     return [sample for sample in samples if sample.id in drawn]
 
 
-def _ask_all(
-    interviewer: Interviewer,
-    samples: Sequence[FaceSample],
-    tasks: Sequence[EvalTask],
-    batch_size: int,
-    progress: bool,
-) -> int:
-    """Ask what is not known yet and return about how many pictures."""
-    wanted = {sample.id: [q.text for _, q in _questions(sample, tasks)] for sample in samples}
-    todo = [
-        sample
-        for sample in samples
-        if wanted[sample.id] and interviewer.missing(sample.id, wanted[sample.id])
-    ]
-    for batch in _track(_batches(todo, batch_size), -(-len(todo) // batch_size), progress):
-        questions = dict.fromkeys(text for sample in batch for text in wanted[sample.id])
-        interviewer.ask({sample.id: sample.image for sample in batch}, list(questions))
-    return len(todo)
-
-
-def _questions(sample: FaceSample, tasks: Sequence[EvalTask]) -> Iterator[tuple[EvalTask, Question]]:
-    for task in tasks:
-        for question in task.questions:
-            if task.truth(sample, question) is not None:
-                yield task, question
-
-
 def _records(
     store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]
 ) -> Iterator[Record]:
     for sample in samples:
         said = store.get(sample.id)
-        for task, question in _questions(sample, tasks):
+        for task, question in questions_about(sample, tasks):
             text = said["answers"].get(question.text)
             if text is None or said["error"]:
                 continue
-            parsed = task.read(text)
-            yield Record(
+            yield read_answer(
+                task,
+                text,
                 sample=sample.id,
-                task=task.name,
                 question=question,
-                text=text,
-                outcome=parsed.outcome,
-                prediction=task.prediction(parsed.label) if parsed.outcome == "answer" else None,
                 truth=task.truth(sample, question),
                 cluster=sample.identity or sample.id,
                 groups=sample.groups,
@@ -265,7 +261,7 @@ def _head_records(
 ) -> Iterator[Record]:
     for sample in samples:
         said = store.get(sample.id)
-        for task, question in _questions(sample, tasks):
+        for task, question in questions_about(sample, tasks):
             if task.name not in heads or task.name not in said["heads"] or said["error"]:
                 continue
             value = head_value(task, question, said["heads"][task.name])
@@ -282,19 +278,3 @@ def _head_records(
                 image=sample.image,
                 head=True,
             )
-
-
-def _batches(samples: Sequence[FaceSample], size: int) -> Iterator[Sequence[FaceSample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
-
-
-def _track(
-    batches: Iterator[Sequence[FaceSample]], total: int, progress: bool
-) -> Iterable[Sequence[FaceSample]]:
-    if not progress or not total:
-        return batches
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(batches, description="asking", total=total, console=Console(stderr=True))

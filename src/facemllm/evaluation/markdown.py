@@ -31,6 +31,11 @@ _INTRODUCTION = (
     "the whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; "
     "mae is the mean absolute error in years or degrees, everything else is in per cent."
 )
+VARIANTS = {
+    "head": "linear head",
+    "likelihood": "likeliest option",
+    "without_copies": "without copies of training pictures",
+}
 OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
 
 
@@ -48,6 +53,7 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
     parts = [
         f"# {config['model']} on {where}",
         introduction(summary),
+        *(f"> **Warning.** {text}" for text in summary.get("warnings", ())),
         markdown_table(
             ("task", *OUTCOMES),
             ([name, *(task[key] for key in OUTCOMES)] for name, task in summary["tasks"].items()),
@@ -66,8 +72,9 @@ def _headlines(tasks: Mapping[str, Any]) -> str:
     rows = []
     for name, task in tasks.items():
         rows.append([name, *(cell(task, key) for key in used)])
-        if "head" in task:
-            rows.append([f"{name} (linear head)", *(cell(task["head"], key) for key in used)])
+        for key, what in VARIANTS.items():
+            if task.get(key):
+                rows.append([f"{name} ({what})", *(cell(task[key], metric) for metric in used)])
     return markdown_table(("task", *(key.replace("_", " ") for key in used)), rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facemllm.data.vocabularies import AGE_BINS, age_bin
-from facemllm.evaluation.bootstrap import Array, interval, mean_interval, mean_recall_of
+from facemllm.evaluation.bootstrap import Array, mean_interval, recall_interval
 from facemllm.evaluation.extras import need
 from facemllm.evaluation.rotations import geodesic_degrees
 
@@ -43,14 +43,14 @@ def class_metrics(
     columns = [*labels, *([OTHER] if OTHER in answers else [])]
     options: dict[str, Any] = {"labels": present, "average": "macro", "zero_division": 0}
     hits = _hits(truth, answers)
-    member = np.array([[label == right for label in present] for right in truth], dtype=float)
+    kinds = np.array([present.index(right) if right in present else -1 for right in truth])
     return {
         "accuracy": _round(sklearn.accuracy_score(truth, answers)),
         "balanced_accuracy": _round(sklearn.recall_score(truth, answers, **options)),
         "macro_f1": _round(sklearn.f1_score(truth, answers, **options)),
         "intervals": _intervals(
             accuracy=mean_interval(hits, clusters),
-            balanced_accuracy=interval(np.hstack([member * hits[:, None], member]), clusters, mean_recall_of),
+            balanced_accuracy=recall_interval(hits, kinds, clusters, len(present)),
         ),
         "labels": columns,
         "confusion": sklearn.confusion_matrix(truth, answers, labels=columns)[: len(labels)].tolist(),
@@ -147,16 +147,19 @@ def attribute_metrics(
     """
     each: dict[str, Result] = {}
     order = sorted(set(names))
-    for name in order:
-        own = [i for i, other in enumerate(names) if other == name]
+    places: dict[str, list[int]] = {name: [] for name in order}
+    for place, name in enumerate(names):
+        places[name].append(place)
+    for name, own in places.items():
         right, said, who = ([values[i] for i in own] for values in (truth, predicted, clusters))
         full = class_metrics(right, said, who, ["yes", "no"])
         each[name] = {"n": len(own)} | {
             key: full[key] for key in ("accuracy", "balanced_accuracy", "intervals")
         }
     hits = _hits(truth, predicted)
-    member = np.array([[name == other for other in order] for name in names], dtype=float)
-    by_name = interval(np.hstack([member * hits[:, None], member]), clusters, mean_recall_of)
+    numbers = {name: number for number, name in enumerate(order)}
+    kinds = np.array([numbers[name] for name in names])
+    by_name = recall_interval(hits, kinds, clusters, len(order))
     return {
         "accuracy": _round(np.mean([one["accuracy"] for one in each.values()])),
         "balanced_accuracy": _round(np.mean([one["balanced_accuracy"] for one in each.values()])),

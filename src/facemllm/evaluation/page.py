@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemllm.evaluation import charts
 from facemllm.evaluation.groups import SMALLEST
-from facemllm.evaluation.markdown import HEADLINE, OUTCOMES, SHARES, cell, introduction, number
+from facemllm.evaluation.markdown import HEADLINE, OUTCOMES, SHARES, VARIANTS, cell, introduction, number
 from facemllm.evaluation.sheet import Faces, render_sheet
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def render_html(
         head(title),
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(introduction(summary))}</p>",
+        *(f'<p class="box warn">{escape(text)}</p>' for text in summary.get("warnings", ())),
     ]
     parts.append(
         "<nav>" + "".join(f'<a href="#{escape(n)}">{escape(n)}</a>' for n in summary["tasks"]) + "</nav>"
@@ -87,13 +88,10 @@ def _headlines(tasks: Mapping[str, Any]) -> str:
     used = [key for key in HEADLINE if any(key in task for task in tasks.values())]
     rows = []
     for name, task in tasks.items():
-        for suffix, one in (
-            ("", task),
-            (" (head)", task.get("head")),
-            (" (likelihood)", task.get("likelihood")),
-        ):
-            if one:
-                rows.append([name + suffix, *(cell(one, key) for key in used)])
+        rows.append([name, *(cell(task, key) for key in used)])
+        for key, what in VARIANTS.items():
+            if task.get(key):
+                rows.append([f"{name} ({what})", *(cell(task[key], metric) for metric in used)])
     return table(("task", *used), rows)
 
 

@@ -30,7 +30,7 @@ COUNTS: dict[Outcome, str] = {
 _LONG = ("per_attribute", "by_group", "answered_by_group", "notes", "shares")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One answer about one face.
 
@@ -77,6 +77,24 @@ class Record:
         )
 
 
+def read_answer(task: EvalTask, text: str, **facts: Any) -> Record:
+    """Return a record of an answer as the parser reads it.
+
+    Args:
+        task: What was asked.
+        text: What was answered.
+        facts: The other fields of :class:`Record`: sample, question, truth, cluster, and what else is known.
+    """
+    parsed = task.read(text)
+    return Record(
+        task=task.name,
+        text=text,
+        outcome=parsed.outcome,
+        prediction=task.prediction(parsed.label) if parsed.outcome == "answer" else None,
+        **facts,
+    )
+
+
 def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     """Return everything a report says about a task.
 
@@ -121,11 +139,15 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     return result
 
 
+def brief(summary: Result) -> Result:
+    """Return a summary without what is long: groups, attributes, notes."""
+    return {key: value for key, value in summary.items() if key not in _LONG}
+
+
 def summarise_protocol(protocol: Protocol, task: EvalTask, records: Sequence[Record]) -> Result:
     """Return the scores of a protocol's seen and unseen attributes apart."""
     result: Result = {"name": protocol.name, "version": protocol.version}
     for part in ("seen", "unseen"):
         own = [record for record in records if protocol.part(str(record.question.attribute)) == part]
-        summary = summarise(task, own) if own else {"n": 0}
-        result[part] = {key: value for key, value in summary.items() if key not in _LONG}
+        result[part] = brief(summarise(task, own)) if own else {"n": 0}
     return result

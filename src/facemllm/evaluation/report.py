@@ -12,6 +12,7 @@ from facemllm.evaluation.markdown import render_markdown
 from facemllm.evaluation.page import render_html
 from facemllm.evaluation.records import Record
 from facemllm.evaluation.sheet import Faces
+from facemllm.evaluation.spread import processes
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Report:
             faces: How the page shows the pictures answered worst: "blurred" beyond recognition, "shown", or
                 "none".
 
+        Of several processes that share an evaluation, the first writes.
+
         Returns:
             The folder.
 
@@ -61,6 +64,8 @@ class Report:
             MissingExtraError: If plots are wanted and matplotlib is not installed.
         """
         folder = Path(folder)
+        if not processes().first:
+            return folder
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "report.json", json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
         lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in self.records)

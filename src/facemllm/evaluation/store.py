@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from pathlib import Path
+from sys import intern
 from typing import Any, TypedDict
 
 
@@ -15,6 +16,7 @@ class Said(TypedDict):
     ``answers`` maps questions to texts, ``chosen`` questions to the probability of each option, ``heads``
     head names to results. ``face`` says whether a face was
     found; None where the model does not tell. ``error`` says why the picture is of no use, or is None.
+    ``picture`` is the digest of its file; None where it is not known.
     """
 
     answers: dict[str, str]
@@ -22,74 +24,135 @@ class Said(TypedDict):
     heads: dict[str, Any]
     face: bool | None
     error: str | None
+    picture: str | None
+
+
+def made(**fields: Any) -> Said:
+    """Return what was said, with nothing where nothing is given.
+
+    Example:
+        >>> made(answers={"How old?": "34"})["error"] is None
+        True
+    """
+    empty = Said(answers={}, chosen={}, heads={}, face=None, error=None, picture=None)
+    return Said(**(empty | fields))  # type: ignore[typeddict-item]
 
 
 class PredictionStore:
     """The file ``predictions.jsonl``, or memory only.
 
     Lines are found again by sample, by fingerprint of the model, and by question: another model's answers in
-    the same file, or those to other questions, are never taken for this one's.
+    the same file, or those to other questions, are never taken for this one's. What was said about a picture
+    that has changed since is replaced, not kept beside.
+
+    Processes that share the work write files of their own (``predictions.1.jsonl`` ...) and read all, until
+    :meth:`unite` puts them into one.
 
     Args:
         path: The file, or None to keep nothing.
         dataset: Name of the dataset.
         model: Fingerprint of the model and of how it is asked.
+        part: Number of the process that writes.
 
     Example:
         >>> store = PredictionStore(None, "utkface", "m1")
-        >>> store.add("1.jpg", Said(answers={"How old?": "34"}, chosen={}, heads={}, face=True, error=None))
+        >>> store.add("1.jpg", made(answers={"How old?": "34"}))
         >>> store.get("1.jpg")["answers"]
         {'How old?': '34'}
     """
 
-    def __init__(self, path: Path | None, dataset: str, model: str) -> None:
+    def __init__(self, path: Path | None, dataset: str, model: str, *, part: int = 0) -> None:
         self.path, self.dataset, self.model = path, dataset, model
+        self.own = path if path is None or not part else path.with_suffix(f".{part}{path.suffix}")
         self._said: dict[str, Said] = {}
-        if path is not None and path.exists():
-            self._read(path)
+        if self.own is not None and self.own.exists():
+            _mend(self.own)
+        for one in self._files():
+            self._read(one)
 
     def get(self, sample: str) -> Said:
         """Return what is known of a sample; nothing at first."""
-        return self._said.get(sample, Said(answers={}, chosen={}, heads={}, face=None, error=None))
+        return self._said.get(sample) or made()
 
     def add(self, sample: str, said: Said) -> None:
         """Keep what was said, in memory and at the end of the file."""
-        self._merge(sample, said)
-        if self.path is not None:
+        self.take(sample, said)
+        if self.own is not None:
             line = {"dataset": self.dataset, "id": sample, "model": self.model, **said}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
+            self.own.parent.mkdir(parents=True, exist_ok=True)
+            with self.own.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def _merge(self, sample: str, said: Said) -> None:
+    def take(self, sample: str, said: Said) -> None:
+        """Keep what was said in memory only."""
         known = self.get(sample)
+        if None not in (known["picture"], said["picture"]) and known["picture"] != said["picture"]:
+            known = made()
+        # The same questions and answers come again and again: each text is held once.
         self._said[sample] = Said(
-            answers=known["answers"] | said["answers"],
-            chosen=known["chosen"] | said["chosen"],
+            answers=known["answers"] | {intern(q): intern(text) for q, text in said["answers"].items()},
+            chosen=known["chosen"] | {intern(q): _interned(one) for q, one in said["chosen"].items()},
             heads=known["heads"] | said["heads"],
             face=known["face"] if said["face"] is None else said["face"],
             error=said["error"],
+            picture=said["picture"] or known["picture"],
         )
+
+    def unite(self) -> None:
+        """Put the files of all processes into one; to be called when none of them writes any more."""
+        assert self.path is not None
+        parts = [path for path in self._files() if path != self.path]
+        if parts:
+            with self.path.open("ab") as file:
+                for part in parts:
+                    data = part.read_bytes()
+                    file.write(data[: data.rfind(b"\n") + 1])
+        for part in parts:  # a line that is there twice says the same twice
+            part.unlink()
+
+    def _files(self) -> list[Path]:
+        if self.path is None:
+            return []
+        first = [self.path] if self.path.exists() else []
+        return first + sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
 
     def _read(self, path: Path) -> None:
         data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):  # killed in the middle of a line
-            path.write_bytes(whole)
-        for text in whole.decode("utf-8", errors="replace").splitlines():
+        for text in data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
                 if (line["dataset"], line["model"]) == (self.dataset, self.model):
-                    said = Said(
+                    said = made(
                         answers=dict(line["answers"]),
                         chosen=dict(line.get("chosen", {})),
                         heads=dict(line["heads"]),
                         face=line["face"],
                         error=line["error"],
+                        picture=line.get("picture"),
                     )
-                    self._merge(line["id"], said)
+                    self.take(line["id"], said)
             except (ValueError, KeyError, TypeError):
                 continue  # a damaged line is asked again
+
+
+def _mend(path: Path) -> None:
+    """Cut off a line that was being written when its process was killed."""
+    data = path.read_bytes()
+    if not data.endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
+
+
+def _interned(options: dict[str, float]) -> dict[str, float]:
+    return {intern(option): value for option, value in options.items()}
+
+
+def digest(path: str) -> str | None:
+    """Return the digest of a picture's file, or None for what is not a file by itself."""
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError):
+        return None
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def fingerprint(model: Any, **how: Any) -> str:

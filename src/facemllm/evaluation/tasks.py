@@ -10,7 +10,14 @@ import numpy as np
 
 from facemllm.core.errors import ConfigError
 from facemllm.data import FaceSample, canonical_question
-from facemllm.data.vocabularies import AGE_BINS, EXPRESSIONS, GENDERS, VOCABULARIES, age_bin
+from facemllm.data.vocabularies import (
+    AGE_BINS,
+    ALL_EXPRESSIONS,
+    EXPRESSIONS,
+    GENDERS,
+    VOCABULARIES,
+    age_bin,
+)
 from facemllm.evaluation.bootstrap import Array
 from facemllm.evaluation.metrics import (
     Result,
@@ -159,8 +166,19 @@ def _task(name: str, samples: Sequence[FaceSample]) -> EvalTask | None:
     question = (Question(canonical_question(name)),)
     if name == "ethnicity":
         return _ethnicity(question, samples)
-    classes = {"expression": EXPRESSIONS, "gender": GENDERS}.get(name, ())
-    return EvalTask(name, name, name, question, classes)
+    if name == "expression":
+        return _expression(question, samples)
+    return EvalTask(name, name, name, question, GENDERS if name == "gender" else ())
+
+
+def _expression(question: tuple[Question, ...], samples: Sequence[FaceSample]) -> EvalTask:
+    """Contempt is a class only where the dataset has it; elsewhere the answer is wrong, and is said to be."""
+    vocabulary = VOCABULARIES.get(f"{samples[0].dataset}-expressions")
+    found = {sample.labels["expression"] for sample in samples if "expression" in sample.labels}
+    if "contempt" not in found | set(vocabulary.labels if vocabulary else ()):
+        note = "The dataset has no class for contempt: that answer counts as wrong."
+        return EvalTask("expression", "expression", "expression", question, EXPRESSIONS, (note,))
+    return EvalTask("expression", "expression", "expression", question, ALL_EXPRESSIONS)
 
 
 def _ethnicity(question: tuple[Question, ...], samples: Sequence[FaceSample]) -> EvalTask:
