@@ -155,3 +155,28 @@ def test_the_built_in_model_knows_what_it_does_not_know(portrait):
     ]
     assert [answer.known for answer in model.ask(portrait, unknown)] == [False] * 3
     assert model.ask(portrait, "How old is this person?").known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nosuch",), "No such command"),
+        (("ask",), "Missing argument"),
+        (("ask", "x.jpg", "Old?", "--nope"), "No such option"),
+        (("questions", "--limit", "many"), "many"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_has_four_parts_too(facemllm, arguments, problem):
+    status, out, err = facemllm(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: the command line is not understood\n")
+    assert problem in err
+    assert "expected: facemllm" in err
+    assert "--help" in err
+
+
+def test_the_version_is_said(facemllm):
+    from facemllm import __version__
+
+    assert facemllm("--version") == (0, f"{__version__}\n", "")
+    assert facemllm()[0] == 2
