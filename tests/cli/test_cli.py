@@ -163,7 +163,7 @@ def test_the_built_in_model_knows_what_it_does_not_know(portrait):
         (("nosuch",), "No such command"),
         (("ask",), "Missing argument"),
         (("ask", "x.jpg", "Old?", "--nope"), "No such option"),
-        (("evaluate", "--limit", "many"), "many"),
+        (("evaluate", "--limit", "many"), "--limit"),
     ],
 )
 def test_a_command_line_that_is_not_understood_has_four_parts_too(facemllm, arguments, problem):
