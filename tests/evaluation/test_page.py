@@ -136,8 +136,8 @@ _LOOK = """<script>addEventListener("load", () => {
   for (let node; (node = walker.nextNode());) {
     const parent = node.parentElement;
     if (!node.data.trim() || ["SCRIPT", "STYLE", "TITLE", "title"].includes(parent.tagName)) continue;
-    const scale = parent.ownerSVGElement ? parent.getScreenCTM().d : 1;
-    sizes.push(parseFloat(getComputedStyle(parent).fontSize) * Math.abs(scale || 1));
+    const drawn = parent.ownerSVGElement ? parent.getScreenCTM() : {a: 1, b: 0};  // b: turned letters
+    sizes.push(parseFloat(getComputedStyle(parent).fontSize) * Math.hypot(drawn.a, drawn.b));
   }
   const seen = {width: innerWidth, needs: document.documentElement.scrollWidth,
                 smallest: Math.min(...sizes), texts: sizes.length};
@@ -168,7 +168,7 @@ def faults(seen: dict, width: int) -> list[str]:
     found = ["errors in the console"] if seen["errors"] else []
     found += [f"laid out for {seen['width']}"] if seen["width"] != width else []
     found += [f"needs {seen['needs']} pixels"] if seen["needs"] > width else []
-    return found + ([f"letters of {seen['smallest']} pixels"] if seen["smallest"] < 12 else [])
+    return found + ([f"letters of {seen['smallest']} pixels"] if seen["smallest"] < 11.999 else [])
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium to look at the page with")
