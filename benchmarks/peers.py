@@ -22,7 +22,10 @@ from typing import Any
 from facemllm import AutoFaceMLLM, evaluate
 from facemllm.core.errors import ConfigError, FaceMLLMError
 from facemllm.data import FaceSample, read_dataset
-from facemllm.evaluation import EvalTask, Record, Report, supported_tasks
+from facemllm.evaluation import Comparison as SideBySide
+from facemllm.evaluation import Record, Report, supported_tasks
+from facemllm.evaluation import compare as side_by_side
+from facemllm.evaluation.compare import render_comparisons, run_of
 from facemllm.evaluation.records import summarise
 
 WORKER = Path(__file__).with_name("peer_worker.py")
@@ -62,7 +65,7 @@ def compare(
     batch_size: int = 32,
     crop: str | None = None,
     reports: Path | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], SideBySide | None]:
     """Measure one dataset.
 
     Args:
@@ -78,7 +81,8 @@ def compare(
             interrupted goes on from the answers there.
 
     Returns:
-        The results of every system by task, with n and 95 % bootstrap intervals.
+        The results of every system by task, with n and 95 % bootstrap intervals; and all of them side by side
+        on the tasks they share, with paired differences.
     """
     folder = None if reports is None else reports / comparison.dataset
     report = evaluate(
@@ -102,6 +106,8 @@ def compare(
         "note": comparison.note,
         "tasks": {},
     }
+    heads = _heads_report(report, f"{name} heads")
+    runs = [run_of(report)] + ([run_of(heads)] if heads.tasks else [])
     for task in comparison.tasks:
         own = report.tasks[task]
         systems = {name: _kept(own)} | ({f"{name} heads": _kept(own["head"])} if "head" in own else {})
@@ -110,11 +116,13 @@ def compare(
         version, python = peer
         samples = read_dataset(comparison.dataset, data, comparison.split)
         said = _ask_peer(comparison.peer, report, samples, python)
-        for task in supported_tasks(samples, comparison.tasks):
-            result["tasks"][task.name][f"{comparison.peer} {version}"] = _score_peer(task, report, said)
+        theirs = _peer_report(comparison, f"{comparison.peer} {version}", report, samples, said)
+        for task in comparison.tasks:
+            result["tasks"][task][f"{comparison.peer} {version}"] = _kept(theirs.tasks[task])
+        runs.append(run_of(theirs))
         result["peer_took_whole_picture"] = sum(bool(one.get("whole")) for one in said.values())
         result["peer_errors"] = [one["error"] for one in said.values() if "error" in one][:3]
-    return result
+    return result, side_by_side(runs) if len(runs) > 1 else None
 
 
 def find_peer(name: str, python: str) -> tuple[str | None, str]:
@@ -153,18 +161,38 @@ def _ask_peer(
     return dict(zip(paths, lines, strict=True))
 
 
-def _score_peer(task: EvalTask, report: Report, said: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _peer_report(
+    comparison: Comparison,
+    name: str,
+    report: Report,
+    samples: Iterable[FaceSample],
+    said: Mapping[str, Mapping[str, Any]],
+) -> Report:
     """Score predictions as answers are scored: the same records, with the peer's prediction in them."""
-    records: list[Record] = []
-    for record in report.records:
-        if record.task == task.name and not record.head:
-            value = said[record.sample].get(task.name)
-            records.append(
-                replace(record, text=str(value), outcome="unparsed", prediction=None)
-                if value is None
-                else replace(record, text=str(value), outcome="answer", prediction=task.prediction(value))
-            )
-    return _kept(summarise(task, records))
+    tasks, every = {}, []
+    for task in supported_tasks(samples, comparison.tasks):
+        records: list[Record] = []
+        for record in report.records:
+            if record.task == task.name and not record.head:
+                value = said[record.sample].get(task.name)
+                records.append(
+                    replace(record, text=str(value), outcome="unparsed", prediction=None)
+                    if value is None
+                    else replace(record, text=str(value), outcome="answer", prediction=task.prediction(value))
+                )
+        tasks[task.name] = summarise(task, records)
+        every += records
+    config = report.summary["config"] | {"model": name, "tasks": list(tasks)}
+    summary = report.summary | {"tasks": tasks, "config": config, "warnings": []}
+    return Report(summary, every)
+
+
+def _heads_report(report: Report, name: str) -> Report:
+    """Return what the heads said as a report of its own."""
+    tasks = {task: one["head"] for task, one in report.tasks.items() if "head" in one}
+    records = [replace(record, head=False) for record in report.records if record.head]
+    config = report.summary["config"] | {"model": name}
+    return Report(report.summary | {"tasks": tasks, "config": config, "warnings": []}, records)
 
 
 def _kept(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,8 +259,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             results["skipped"][name] = why
             print(f"skipping {name}: {why}; see benchmarks/README.md", file=sys.stderr)
     model = AutoFaceMLLM.from_pretrained(args.model)
+    pages: list[SideBySide] = []
     for comparison in chosen:
-        found = compare(
+        found, page = compare(
             model,
             comparison,
             args.data,
@@ -244,6 +273,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             reports=args.reports,
         )
         results["comparisons"].append(found)
+        if page is not None:
+            pages.append(page)
+        if args.page is not None and pages:
+            args.page.parent.mkdir(parents=True, exist_ok=True)
+            title = f"{Path(args.model).name} beside what else can be installed"
+            args.page.write_text(render_comparisons(pages, title), encoding="utf-8")
         if args.out is not None:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -267,6 +302,7 @@ def main() -> None:
     parser.add_argument(
         "--reports", type=Path, metavar="DIR", help="keep the model's reports in DIR/DATASET/"
     )
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="all of them side by side, to look at")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, metavar="FILE")
     args = parser.parse_args()

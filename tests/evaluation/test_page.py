@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -126,19 +127,87 @@ def test_the_sheet_shows_the_worst_first(page):
     assert worst(report.records, "age") == []  # every age that was answered was right
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium to look at the page with")
+# --- in a browser
+
+# A window cannot be narrower than 500 pixels, but a frame can. The copy that is looked at may run a script;
+# the page itself forbids it.
+_LOOK = """<script>addEventListener("load", () => {
+  const sizes = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode());) {
+    const parent = node.parentElement;
+    if (!node.data.trim() || ["SCRIPT", "STYLE", "TITLE", "title"].includes(parent.tagName)) continue;
+    const drawn = parent.ownerSVGElement ? parent.getScreenCTM() : {a: 1, b: 0};  // b: turned letters
+    sizes.push(parseFloat(getComputedStyle(parent).fontSize) * Math.hypot(drawn.a, drawn.b));
+  }
+  const seen = {width: innerWidth, needs: document.documentElement.scrollWidth,
+                smallest: Math.min(...sizes), texts: sizes.length};
+  parent.postMessage(JSON.stringify(seen), "*");
+})</script></body>"""
+_FRAME = """<!doctype html><body style="margin:0"><iframe src="look.html" width="{width}" height="1500"
+style="border:0"></iframe><script>addEventListener("message", e => {{ document.body.dataset.seen = e.data }})
+</script></body>"""
+
+
+def look(page: str, width: int, folder: Path) -> dict:
+    """Return what a browser makes of a page: how wide it is, what it needs, its smallest letters, errors."""
+    shown = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page, flags=re.DOTALL)
+    (folder / "look.html").write_text(shown.replace("</body>", _LOOK))
+    (folder / "frame.html").write_text(_FRAME.format(width=width))
+    done = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
+         (folder / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    found = re.search(r'data-seen="([^"]*)"', done.stdout)
+    assert found, done.stderr[-1500:]
+    return json.loads(found[1].replace("&quot;", '"')) | {"errors": "CONSOLE" in done.stderr}
+
+
+def faults(seen: dict, width: int) -> list[str]:
+    found = ["errors in the console"] if seen["errors"] else []
+    found += [f"laid out for {seen['width']}"] if seen["width"] != width else []
+    found += [f"needs {seen['needs']} pixels"] if seen["needs"] > width else []
+    return found + ([f"letters of {seen['smallest']} pixels"] if seen["smallest"] < 11.999 else [])
+
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium to look at the page with")
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_page_renders_in_a_browser(page, tmp_path, width):
+def test_page_is_readable_in_a_browser(page, tmp_path, width):
+    seen = look(page[1].read_text(), width, tmp_path)
+    assert faults(seen, width) == []
+    assert seen["texts"] > 100
+
+
+@needs_browser
+def test_comparison_is_readable_on_a_telephone(page, tmp_path):
+    from facemllm.evaluation import compare
+
+    run = page[1].parent
+    assert faults(look(compare([run, run]).to_html(), 390, tmp_path), 390) == []
+
+
+@needs_browser
+def test_a_page_that_is_not_readable_is_noticed(tmp_path):
+    page = "<!doctype html><body><p style='width:700px;font-size:9px'>too wide</p></body>"
+    assert faults(look(page, 390, tmp_path), 390) == ["needs 708 pixels", "letters of 9 pixels"]
+    assert look("<body>a<script>undefined.x</script></body>", 390, tmp_path)["errors"]
+
+
+@needs_browser
+def test_page_renders_as_a_picture(page, tmp_path):
     shot = tmp_path / "shot.png"
     done = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-         "--hide-scrollbars",
-         f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1600", f"--screenshot={shot}",
-         page[1].as_uri()],
+         "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1600",
+         f"--screenshot={shot}", page[1].as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr
     image = np.asarray(Image.open(shot).convert("L"))
-    assert image.shape[1] == width
+    assert image.shape[1] == 1280
     assert 0.02 < (image < 250).mean() < 0.6  # something is drawn, on white
     assert (image[:, -6:] > 200).all()  # nothing runs over the right edge

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 _INK, _SOFT, _BLUE, _PALE = "#1d2733", "#8a96a3", "#1f6f8b", "#cfe3ea"
-_ROW, _LABEL, _WIDTH = 24, 112, 380
+_ROW, _LABEL, _WIDTH = 24, 116, 360
 _MOST_LETTERS = 17
 
 
@@ -74,6 +74,39 @@ def bars(cells: Mapping[str, Mapping[str, Any]], overall: float, per_cent: bool)
     )
 
 
+def intervals(rows: Mapping[str, tuple[float, Sequence[float] | None]], per_cent: bool, best: str) -> str:
+    """Return the value of each system as a dot with its interval, on one scale; the best one is filled.
+
+    Args:
+        rows: Name to value and interval.
+        per_cent: Values are shares.
+        best: Name of the best.
+    """
+    bounds = [bound for value, span in rows.values() for bound in (span or [value])]
+    low, high = min(bounds), max(bounds)
+    margin = (high - low or abs(high) or 1.0) * 0.08
+    low, high = max(0.0, low - margin), high + margin
+    room = _WIDTH - _LABEL - 64
+
+    def at(value: float) -> float:
+        return round(_LABEL + room * (value - low) / (high - low), 1)
+
+    parts = []
+    for index, (name, (value, span)) in enumerate(rows.items()):
+        y = 18 + index * _ROW
+        said = f"{100 * value:.1f} %" if per_cent else f"{value:.2f}"
+        parts.append(f'<text x="{_LABEL - 8}" y="{y + 4}" class="e">{_short(name)}</text>')
+        if span:
+            parts.append(f'<path d="M{at(span[0])} {y}H{at(span[1])}" stroke="{_SOFT}" stroke-width="3"/>')
+        fill = _BLUE if name == best else "#fff"
+        parts.append(
+            f'<circle cx="{at(value)}" cy="{y}" r="6" fill="{fill}" stroke="{_BLUE}" stroke-width="2">'
+            f"<title>{escape(name)}: {said}</title></circle>"
+        )
+        parts.append(f'<text x="{_WIDTH - 58}" y="{y + 4}">{said}</text>')
+    return _svg(_WIDTH, 18 + len(rows) * _ROW, parts, "value of each system with its 95 % interval")
+
+
 def reliability(curve: Sequence[Mapping[str, Any]]) -> str:
     """Return accuracy against confidence, the size of a dot by the number of answers."""
     size, pad = 260, 34
@@ -131,8 +164,9 @@ def scatter(pairs: Sequence[tuple[float, float]], unit: str) -> str:
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
-    box = f'viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px"'
-    return f'<svg {box} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    box = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+    drawn = f'<svg {box} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return f'<div class="wide">{drawn}</div>'  # letters keep their size; what is too wide scrolls by itself
 
 
 def _shade(share: float) -> str:

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from html import escape
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facemllm.core.errors import ConfigError, DatasetError
+from facemllm.evaluation import charts
 from facemllm.evaluation.bootstrap import mean_interval
 from facemllm.evaluation.markdown import SHARES, cell, markdown_table, number
-from facemllm.evaluation.page import head, table
+from facemllm.evaluation.page import folded, head, table
+
+if TYPE_CHECKING:
+    from facemllm.evaluation.report import Report
 
 Key = tuple[str, str, str]
 _ERRORS = ("mae",)
@@ -56,11 +60,7 @@ class Comparison:
 
     def to_html(self) -> str:
         """Return one page that needs nothing beside it."""
-        title = " and ".join(self.result["runs"]) + f" on {self.result['dataset']}"
-        parts = [head(title), f"<h1>{escape(title)}</h1>", f"<p>{escape(_EXPLANATION)}</p>"]
-        for name, names, rows in self._tables():
-            parts.append(f"<h2>{escape(name)}</h2>{table(names, rows)}")
-        return "\n".join([*parts, "</body></html>\n"])
+        return render_comparisons([self], " and ".join(self.result["runs"]))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``compare.json``, ``compare.md`` and ``compare.html`` and return the folder."""
@@ -91,6 +91,56 @@ class Comparison:
         return found
 
 
+def render_comparisons(comparisons: Sequence[Comparison], title: str) -> str:
+    """Return several comparisons, each of one dataset, as one page that needs nothing beside it.
+
+    For each task a chart of all systems with their intervals, what is shown to be better than what, and the
+    tables behind it.
+    """
+    parts = [head(title), f"<h1>{escape(title)}</h1>", f"<p>{escape(_EXPLANATION)}</p>"]
+    for one in comparisons:
+        result = one.result
+        where = f"{result['dataset']}, split {result['split']}" if result["split"] else result["dataset"]
+        parts.append(f"<h2>{escape(str(where))}</h2>")
+        parts += [f'<p class="box warn">{escape(text)}</p>' for text in result["warnings"]]
+        parts.append('<div class="side">')
+        for task, found in result["tasks"].items():
+            parts.append(f"<div>{_drawn(task, found)}</div>")
+        parts.append("</div>")
+        tables = "".join(
+            f"<h3>{escape(name)}</h3>{table(names, rows)}" for name, names, rows in one._tables()
+        )
+        parts.append(folded("The numbers, and the differences on the same questions", tables))
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def _drawn(task: str, found: Mapping[str, Any]) -> str:
+    """Return a task as a chart and a sentence for each difference that is shown."""
+    metric = found["metric"]
+    unit = "per cent right" if metric in SHARES else "off, on average; less is better"
+    numbers = {
+        name: (one["number"], one["interval"])
+        for name, one in found["runs"].items()
+        if one["number"] is not None
+    }
+    parts = [f'<h3>{escape(task)} <span class="note">({unit})</span></h3>']
+    if numbers:
+        choose = min if metric in _ERRORS else max
+        best = choose(numbers, key=lambda name: numbers[name][0])
+        parts.append(charts.intervals(numbers, metric in SHARES, best))
+    for pair in found["differences"]:
+        if pair["verdict"] == _NOTHING:
+            said = f"{escape(pair['first'])} and {escape(pair['second'])}: {_NOTHING}."
+        else:
+            better = pair["verdict"].removesuffix(" is better")
+            other = pair["second"] if better == pair["first"] else pair["first"]
+            gap = escape(_difference(metric, pair).lstrip("+-"))
+            said = f"<b>{escape(better)}</b> is better than {escape(other)} by {gap.partition(' (')[0]}."
+        parts.append(f'<p class="verdict">{said}</p>')
+    return "".join(parts)
+
+
+_NOTHING = "no difference shown"
 _EXPLANATION = (
     "Differences are over the questions that both were asked. Where answers are right or wrong, one that "
     "could not be read counts as wrong; of errors in years and degrees only those count that both answered. "
@@ -131,6 +181,21 @@ def load_run(folder: str | Path, name: str | None = None) -> Run:
             expected="a folder with report.json and results.jsonl",
             do="pass the folder that `facemllm evaluate --out` wrote",
         ) from None
+
+
+def run_of(report: Report, name: str | None = None) -> Run:
+    """Return a report as a run, without saving it."""
+    scores: dict[Key, float] = {}
+    people: dict[str, str] = {}
+    for record in report.records:
+        if record.head:
+            continue
+        line = record.to_dict()
+        people[record.sample] = record.cluster
+        score = _score(line, _metric(report.tasks[record.task]))
+        if score is not None:
+            scores[record.sample, record.task, record.question.text] = score
+    return Run(name or str(report.summary["config"]["model"]), report.summary, scores, people)
 
 
 def compare(runs: Sequence[str | Path | Run]) -> Comparison:
@@ -190,7 +255,10 @@ def _task(task: str, runs: Sequence[Run]) -> dict[str, Any]:
     shown = {}
     for run in runs:
         one = run.summary["tasks"][task]
-        shown[run.name] = {"n": one["n"], "answered": one["answered"], "value": cell(one, metric)}
+        shown[run.name] = {
+            "n": one["n"], "answered": one["answered"], "value": cell(one, metric),
+            "number": one.get(metric), "interval": one.get("intervals", {}).get(metric),
+        }  # fmt: skip
     pairs = [_pair(task, metric, first, second) for first, second in combinations(runs, 2)]
     return {"metric": metric, "runs": shown, "differences": pairs}
 
@@ -200,7 +268,7 @@ def _pair(task: str, metric: str, first: Run, second: Run) -> dict[str, Any]:
     gaps = np.array([first.scores[key] - second.scores[key] for key in keys])
     bounds = mean_interval(gaps, [first.people[key[0]] for key in keys]) if len(keys) else None
     value = float(gaps.mean()) if len(keys) else None
-    verdict = "no difference shown"
+    verdict = _NOTHING
     if bounds and value is not None and (bounds.low > 0 or bounds.high < 0):
         better = first if (value > 0) != (metric in _ERRORS) else second
         verdict = f"{better.name} is better"

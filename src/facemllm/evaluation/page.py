@@ -104,7 +104,7 @@ def _task(name: str, task: Mapping[str, Any], records: Sequence[Record], faces: 
         yield table(("attributes", "n", "accuracy", "balanced accuracy"), rows)
     if "confusion" in task:
         drawn = charts.confusion(task["labels"], task["confusion"])
-        yield f'<h3>Confusion, per cent of each label</h3><div class="wide">{drawn}</div>'
+        yield f"<h3>Confusion, per cent of each label</h3>{drawn}"
     yield from _scatters(name, task, records)
     if "likelihood" in task:
         yield _calibration(task["likelihood"]["calibration"])

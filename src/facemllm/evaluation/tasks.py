@@ -173,9 +173,9 @@ def _task(name: str, samples: Sequence[FaceSample]) -> EvalTask | None:
 
 def _expression(question: tuple[Question, ...], samples: Sequence[FaceSample]) -> EvalTask:
     """Contempt is a class only where the dataset has it; elsewhere the answer is wrong, and is said to be."""
-    vocabulary = VOCABULARIES.get(f"{samples[0].dataset}-expressions")
+    own = [words for name, words in VOCABULARIES.items() if name.startswith(f"{samples[0].dataset}-")]
     found = {sample.labels["expression"] for sample in samples if "expression" in sample.labels}
-    if "contempt" not in found | set(vocabulary.labels if vocabulary else ()):
+    if "contempt" not in found.union(*(words.labels for words in own)):
         note = "The dataset has no class for contempt: that answer counts as wrong."
         return EvalTask("expression", "expression", "expression", question, EXPRESSIONS, (note,))
     return EvalTask("expression", "expression", "expression", question, ALL_EXPRESSIONS)
