@@ -49,12 +49,11 @@ class _Years:
 def read_age(reading: Reading) -> Parsed:
     """Read an age in years."""
     text = reading.words
-    found = _ranges(text, _find(text))
-    found += _stages(text, found)
+    found = _find(text)
+    stages = _stages(text, found)
+    found = _ranges(text, sorted([*found, *stages], key=lambda years: years.first) if stages else found)
     if not found:
         return reading.nothing()
-    if len(found) > 1:
-        found.sort(key=lambda years: years.first)
     plain = [Mention(years, years.first, years.end, years.strength) for years in found]
     live = [m for m in in_context(text, plain) if not m.negated]
     if not live:
@@ -144,7 +143,7 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
     if after in periods:
         value = number.value * periods[after]
         return _Years(value, value, number.first, number.end + 1, _MARKED)
-    bound, offset = _bound(text, number.first)
+    bound, offset = _bound(text, number.first) if after != "+" else ("above", 0.0)
     value = max(number.value + offset, 0.0)
     strength = _BOUNDED if bound else _MARKED if unit or marked else _PLAIN
     return _Years(value, value, number.first, number.end + unit, strength, bound=bound)
@@ -238,7 +237,7 @@ def _stages(text: Sequence[str], numbers: Sequence[_Years]) -> list[_Years]:
         first, shifts = _shifts(text, index) if low == _TEENS["early"][0] else (index, [])
         if shifts:
             low, high = min(_TEENS[kind][0] for kind in shifts), max(_TEENS[kind][1] for kind in shifts)
-        found.append(_Years(low, high, first, index + 1, _STAGE))
+        found.append(_Years(low, high, first, index + 1, _STAGE, decade=True))
     return found
 
 

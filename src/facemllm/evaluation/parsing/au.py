@@ -102,6 +102,10 @@ def _is_aside(text: Sequence[str], index: int) -> bool:
 def _absent(text: Sequence[str], mention: Mention) -> bool:
     """Say whether a unit is followed by its absence: "AU25: no", "AU4 (brow lowerer) is not active"."""
     index = mention.end
+    if tuple(text[index : index + 1]) in (("r",), ("c",)):  # "AU12_r: 0"
+        index += 1
+    if index + 2 < len(text) and text[index] == "(" and text[index + 2] == ")":
+        return text[index + 1] in _ABSENT
     if index < len(text) and text[index] == "(":
         closing = next((i for i in range(index, min(len(text), index + 6)) if text[i] == ")"), None)
         if closing is not None and closing + 1 < len(text) and text[closing + 1] in _STATES:

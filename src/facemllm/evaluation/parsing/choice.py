@@ -9,7 +9,16 @@ from facemllm.evaluation.parsing.age import read_age, read_range
 from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.context import Mention, in_context, resolve
 from facemllm.evaluation.parsing.letters import read_index, read_letters, without_listing
-from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, vocabulary, words, words_of
+from facemllm.evaluation.parsing.lexicon import (
+    Lexicon,
+    filler,
+    phrases,
+    split,
+    synonyms,
+    vocabulary,
+    words,
+    words_of,
+)
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
@@ -166,7 +175,33 @@ def _literal(options: tuple[str, ...]) -> Lexicon[str]:
         tokens = words_of(option)
         if len(tokens) > 2 and tokens[0] in ("a", "an", "the"):
             entries.setdefault(" ".join(tokens[1:]), option)
+    for option in options:  # "glasses" for "Eyeglasses"
+        for phrase in split(synonyms()["attributes"].get("_".join(_bare(option)), "")):
+            entries.setdefault(" ".join(words_of(phrase)), option)
+    for phrase, option in _distinct(options).items():
+        entries.setdefault(phrase, option)
     return Lexicon(entries)
+
+
+def _distinct(options: tuple[str, ...]) -> dict[str, str]:
+    """Return options without the words that all of them end or begin with: "gray" for "Gray hair"."""
+    tokens = [_bare(option) for option in options]
+    for cut_off in (_without_end, _without_start):
+        parts = cut_off(tokens)
+        if all(parts) and all(word.isalpha() and len(word) >= _SHORTEST for part in parts for word in part):
+            return {" ".join(part): option for part, option in zip(parts, options, strict=True)}
+    return {}
+
+
+def _without_start(tokens: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    shared = 0
+    while len({part[shared : shared + 1] for part in tokens}) == 1 and tokens[0][shared : shared + 1]:
+        shared += 1
+    return [part[shared:] for part in tokens] if shared else [()]
+
+
+def _without_end(tokens: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [part[::-1] for part in _without_start([part[::-1] for part in tokens])]
 
 
 @lru_cache(maxsize=1024)

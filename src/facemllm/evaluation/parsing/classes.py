@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
 
 from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
-from facemllm.evaluation.parsing.lexicon import WORD, filler, vocabulary, words
+from facemllm.evaluation.parsing.lexicon import CUE, WORD, filler, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _INITIALS = {"gender": {"m": "male", "f": "female"}}
 _NONE = frozenset(("none", "nothing"))
+_FEW, _LONG, _ALIKE = 3, 5, 0.83
+"""How many words may stand beside a misspelt one, how long it is, and how much it is like the right one."""
 
 
 def read_class(reading: Reading, task: str) -> Parsed:
@@ -23,11 +26,13 @@ def read_class(reading: Reading, task: str) -> Parsed:
         if absent:
             inside = {index for mention in absent for index in range(mention.first, mention.end)}
             found = [m for m in found if m.first not in inside or m.label == "neutral"] + absent
+        if len(found) > 1 and all(mention.negated and mention.strength <= CUE for mention in found):
+            return Parsed("answer", "neutral", reading.span(found[0].first, found[-1].end))  # "no smile, no frown"
     parsed = resolve(reading, found, broader_dropped(task))
     if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
         return Parsed("answer", best.label, reading.span(best.first, best.end))
     if parsed.outcome == "unparsed" and not found:
-        return _bare(reading, task) or parsed
+        return _bare(reading, task) or _misspelt(reading, task) or parsed
     return parsed
 
 
@@ -51,6 +56,32 @@ def _bare(reading: Reading, task: str) -> Parsed | None:
     word = reading.words[said[0]]
     label = "neutral" if task == "expression" and word in _NONE else _INITIALS.get(task, {}).get(word)
     return Parsed("answer", label, reading.span(said[0], said[0] + 1)) if label else None
+
+
+def _misspelt(reading: Reading, task: str) -> Parsed | None:
+    """Read a long word that is nearly one of the vocabulary, where little else is said: "suprised"."""
+    known = filler()
+    said = [i for i, word in enumerate(reading.words) if word not in CLAUSE_BREAKS and word not in known]
+    if not 0 < len(said) <= _FEW:
+        return None
+    for index in said:
+        word = reading.words[index]
+        if len(word) >= _LONG and word.isalpha():
+            near = get_close_matches(word, _spellings(task), 1, _ALIKE)
+            if near:
+                label = _spellings(task)[near[0]]
+                return Parsed("answer", label, reading.span(index, index + 1))
+    return None
+
+
+@cache
+def _spellings(task: str) -> dict[str, str]:
+    """Return the long single words that state a label."""
+    return {
+        phrase: value[0]
+        for phrase, value in vocabulary(task).phrases()
+        if value and value[1] == WORD and phrase.isalpha() and len(phrase) >= _LONG
+    }
 
 
 def _no_expression(text: Sequence[str]) -> list[Mention]:

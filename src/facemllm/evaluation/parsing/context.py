@@ -16,11 +16,11 @@ from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 REACH = 6
 """How many tokens before a label a negation or a hedge may stand."""
 
-_KINDS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis")
+_KINDS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone")
 _FAR = ("dismissals", "unclaimed")
 """Kinds that reach to the end of their clause, over verbs."""
 _DENYING = frozenset(("negators", "unclaimed"))
-_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0}
+_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0, "outdone": -1.5}
 _NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3
@@ -198,7 +198,7 @@ def _marks(text: Sequence[str]) -> list[tuple[str, Hit[str]]]:
 
 def ignored_words(text: Sequence[str]) -> set[int]:
     """Return the tokens of phrases such as "not only" and "no doubt", which deny nothing."""
-    return {i for hit in phrases("context", "ignore").find(text) for i in range(hit.first, hit.end)}
+    return {i for hit in kinds("context", "ignore", "outdone").find(text) for i in range(hit.first, hit.end)}
 
 
 def _before(

@@ -34,6 +34,7 @@ _LISTING = frozenset(("and", "or", "either", "both", "/", "not"))
 _SET_OFF = frozenset((")", ".", ":", "]"))
 _ENDS = frozenset(("", ".", ")", ":", ",", "]", "\n", ";", "!", "because", "since", "as", "for"))
 _VERBS = ("is", "fits", "seems", "matches", "appears", "best", "describes", "would", "sounds")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "last")
 _ARTICLES = frozenset(("a", "i"))
 
 
@@ -61,6 +62,9 @@ def read_letters(reading: Reading, count: int) -> list[Mention]:
 def read_index(reading: Reading, count: int) -> list[Mention]:
     """Return the option whose number was given: "2" alone, "option 2" or "2." at the start."""
     text = reading.words
+    ordinal = _ordinal(text, count)
+    if ordinal is not None:
+        return in_context(text, [ordinal])
     numbers = {str(n): n - 1 for n in range(1, count + 1)}
     if numbers.keys().isdisjoint(text):
         return []
@@ -73,6 +77,16 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
             if solid == [index] or introduced or leads:
                 found.append(Mention(numbers[word], index, index + 1, 2.0))
     return in_context(text, found)
+
+
+def _ordinal(text: Sequence[str], count: int) -> Mention | None:
+    """Return the option meant by "the second option", "third one" or "the last choice"."""
+    for index, word in enumerate(text[:-1]):
+        if word in _ORDINALS and text[index + 1] in ("option", "choice", "one", "answer"):
+            which = count - 1 if word == "last" else _ORDINALS.index(word)
+            if which < count:
+                return Mention(which, index, index + 2, 2.0)
+    return None
 
 
 def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
@@ -121,7 +135,7 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
         return capital or closed or leads or after in (")", "]") or before in _WEAKLY
     if capital and after in (_VERBS if word != "i" else _VERBS[:3]):
         return True
-    if leads and capital and word not in _ARTICLES and not after.isalpha():
+    if leads and capital and (after in _ENDS or (word not in _ARTICLES and not after.isalpha())):
         return True
     if leads and after in ("\n", ",", ":", "(") and capital:
         return True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from facemllm.evaluation.parsing.lexicon import Lexicon, phrases, synonyms, words
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
@@ -18,6 +18,7 @@ from facemllm.evaluation.parsing.result import Parsed
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
 _ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")", "or", "nor"))
+_GLUE = frozenset(("to", "side", "toward", "direction", "both", "then"))
 _NOT_AWAY = frozenset(("not", "no", "away", "never"))
 _LARGEST = 180.0
 _NEGATION_REACH = 3
@@ -140,7 +141,15 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             part.moved = True
         if word in words("pose", "moves"):
             parts[-1].moved = True
+    if not any(part.axis or part.moved for part in parts) and _only_directions(text):
+        for part in parts:
+            part.moved = True  # "up and to the left"
     return parts
+
+
+def _only_directions(text: Sequence[str]) -> bool:
+    known = filler()
+    return all(word in known or word in _directions() or word in _ENDS or word in _GLUE for word in text)
 
 
 def _new(parts: list[_Part]) -> _Part:
@@ -233,7 +242,7 @@ def _direction(text: Sequence[str], index: int) -> str | None:
     if name is None:
         return None
     after = text[index + 1] if index + 1 < len(text) else ""
-    if after in words("pose", "sides") and "toward" not in text[max(0, index - 2) : index]:
+    if after in words("pose", "sides") and {"toward", "to"}.isdisjoint(text[max(0, index - 2) : index]):
         return None
     return None if name == "right" and after == "at" else name
 

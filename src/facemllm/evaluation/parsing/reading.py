@@ -40,6 +40,8 @@ class Reading:
         self._sentences: list[tuple[int, int]] | None = None
         asked = self._questions()
         self._refused = self._refusals(asked)
+        if asked and self._refused:
+            asked = self._but_guesses(asked)
         self.words = all_words
         if asked or self._refused:
             self.words = list(all_words)
@@ -91,8 +93,9 @@ class Reading:
         asked = [
             (first, end)
             for first, end in self.sentences
-            if text[end - 1] == "?" or ("whether" in text[first:end] and text[first] in ("the", "you"))
+            if text[end - 1] == "?" or ("whether" in text[first:end] and text[first] in ("the", "you", "whether"))
         ]
+        asked = [(first, self._echo_end(first, end)) for first, end in asked]
         told = any(
             end - first > 1 or text[first] not in BREAKS
             for first, end in self.sentences
@@ -100,10 +103,26 @@ class Reading:
         )
         return asked if told else []
 
+    def _echo_end(self, first: int, end: int) -> int:
+        """Return where "whether she smiles: no" stops to be the question."""
+        if self.all_words[first] != "whether":
+            return end
+        return next((i for i in range(first, end) if self.all_words[i] in _CLAUSE_ENDS), end)
+
+    def _but_guesses(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Leave out guesses such as "33?" after a refusal with nothing else said."""
+        refused = {i for first, end in self._refused for i in range(first, end)}
+        silent = refused | {i for first, end in asked for i in range(first, end)}
+        if any(i not in silent and word not in CLAUSE_BREAKS for i, word in enumerate(self.all_words)):
+            return asked
+        opens, start = words("refusal", "interrogatives"), min(refused)
+        return [one for one in asked if one[0] < start or not opens.isdisjoint(self.all_words[one[0] : one[0] + 3])]
+
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
         whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
-        if not (whole.may_be_in(self.all_words) or forward.may_be_in(self.all_words)):
+        text = self.all_words
+        if not (whole.may_be_in(text) or forward.may_be_in(text) or "not" in text):
             return []
         questions = dict(asked)
         found = []
@@ -113,9 +132,11 @@ class Reading:
             sentence = self.all_words[first:end]
             hits, ahead = whole.find(sentence), _refusing(sentence, forward.find(sentence))
             if hits:
-                start, after = 0, hits[0].end
+                start, after = _conceded(sentence, hits[0].first), hits[0].end
             elif ahead:
                 start, after = _begins(sentence, ahead[0].first), ahead[0].end
+            elif (built := _built(sentence)) is not None:
+                start, after = _begins(sentence, built[0]), built[1]
             else:
                 continue
             found.append((first + start, first + _resumes(sentence, after)))
@@ -154,7 +175,7 @@ def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[in
     for mark in marks:
         before = text[mark.first - 1] if mark.first else "."
         if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
-            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before == "and")
+            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before in ("and", "but"))
         ):
             found.append(mark.end)
     if task != "yesno" and "no" in text:  # "27, no, 26"
@@ -189,6 +210,32 @@ def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]
             )
         )
     ]
+
+
+def _built(sentence: Sequence[str]) -> tuple[int, int] | None:
+    """Return where a refusal by its build stands: "do not", adverbs, and a verb such as "estimate"."""
+    for index, word in enumerate(sentence):
+        if word != "not" or not index or sentence[index - 1] not in words("refusal", "auxiliaries"):
+            continue
+        at = index + 1
+        while at < len(sentence) and (
+            sentence[at].endswith("ly") or sentence[at] in words("refusal", "between")
+        ):
+            at += 1
+        if at < len(sentence) and sentence[at] in words("refusal", "verbs"):
+            return index - 1, at + 1
+        if at + 1 < len(sentence) and sentence[at] in words("refusal", "gives") and not words(
+            "refusal", "enough"
+        ).isdisjoint(sentence[at + 1 : at + 3]):
+            return index - 1, at + 2
+    return None
+
+
+def _conceded(sentence: Sequence[str], index: int) -> int:
+    """Return where the clause of a refusal begins that something was said before: "male, though ..."."""
+    while index and sentence[index - 1] not in ("though", "although", "but", "however"):
+        index -= 1
+    return index
 
 
 def _begins(sentence: Sequence[str], index: int) -> int:

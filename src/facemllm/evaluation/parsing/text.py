@@ -18,10 +18,10 @@ CLAUSE_BREAKS = BREAKS | frozenset(",:()[]")
 
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
-    r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖-]"
+    r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖~-]"
 )
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
-    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&-]", re.ASCII
+    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
 )
 _THOUSANDS = re.compile(r"\d,\d")
 _PLAIN = str.maketrans(
@@ -43,7 +43,7 @@ _SIGNS = {
     "|": ":", "=": ":", "→": ":", "&": "and",
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
-_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—"))
+_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—", "~"))
 """Tokens that do not stay as they are written."""
 
 
@@ -109,7 +109,7 @@ def cut(text: str) -> tuple[list[str], Spans]:
             parts = _SPELLINGS.get(word, (word,))
         elif word[0].isdigit():
             parts = (word.replace(",", "").replace("'", ""),)
-        elif word in "-—":
+        elif word in "-—~":
             sign = _dash(plain, *match.span())
             parts = (sign,) if sign else ()
         elif "'" in word:
@@ -144,6 +144,8 @@ def _dash(plain: str, start: int, end: int) -> str:
         return "-"
     if plain[start] == "—":
         return ":" if start else ""
+    if plain[start] == "~":
+        return "-" if after.isdigit() and before.isdigit() else ""
     spaced = plain[start - 1 : start] == " " and plain[end : end + 1] in (" ", "-", "")
     return ":" if spaced and before not in ("", "\n") else ""
 

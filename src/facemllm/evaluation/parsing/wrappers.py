@@ -76,7 +76,8 @@ def unwrap(text: str, task: str = "") -> Cut:
         if mark is not None:
             begin, end = mark.span(mark.lastindex or 1)
             offset, inner = offset + begin, inner[begin:end]
-        inner = _TAG.sub(lambda match: " " * len(match.group()), inner)
+        bare = _TAG.sub(lambda match: " " * len(match.group()), inner)
+        inner = bare if bare.strip() else inner  # "<neutral>" is an answer
     if "```" in inner:
         fence = _FENCE.search(inner)
         if fence and fence.group(1).strip():
@@ -86,7 +87,7 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut("yes" if stripped == "true" else "no" if stripped == "false" else inner, offset)
     found = _load(inner)
     if found is not None:
-        return Cut(_flatten(found, task), None)
+        return Cut(_flatten(found, task) if found or task != "au" else "none", None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
 
@@ -131,6 +132,8 @@ def _flatten(value: Any, task: str, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _of_object(value, task, depth)
     if isinstance(value, list):
+        if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):  # noqa: E721
+            return f"{value[0]}-{value[1]}"
         return ", ".join(_flatten(inner, task, depth + 1) for inner in value)
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -12,6 +12,7 @@ from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
+_TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
 
 def read_yes_no(reading: Reading) -> Parsed:
@@ -30,6 +31,9 @@ def read_yes_no(reading: Reading) -> Parsed:
         if follows in ("and", "or", "/") and any(other != label for other, _, _ in said):
             return Parsed("ambiguous", span=reading.span(first, end))
         return Parsed("answer", label, reading.span(first, end))
+    for label, first, end in said:  # "he has no hat, but yes, he has glasses"
+        if text[first] in ("yes", "no") and tuple(text[end : end + 1]) in ((), (",",), (".",)) and text[first - 1] in _TURNS:
+            return Parsed("answer", label, reading.span(first, end))
     statement = _read_statement(reading)
     if statement is not None:
         return statement
@@ -100,6 +104,9 @@ def _denied(clause: Sequence[str]) -> bool:
 def _bare(reading: Reading) -> Parsed | None:
     """Read words that are an answer only when they are all that is said: "probably", "not", "unlikely"."""
     text = reading.words
+    if (told := [word for word in text if word not in CLAUSE_BREAKS]) in (["1"], ["0"]):
+        at = text.index(told[0])
+        return Parsed("answer", "yes" if told == ["1"] else "no", reading.span(at, at + 1))
     for label in ("no", "yes"):
         hit = next(iter(phrases("statements", f"bare_{label}").find(text)), None)
         if hit is not None and all(
