@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -190,7 +191,13 @@ def _distinct(options: tuple[str, ...]) -> dict[str, str]:
         parts = cut_off(tokens)
         if all(parts) and all(word.isalpha() and len(word) >= _SHORTEST for part in parts for word in part):
             return {" ".join(part): option for part, option in zip(parts, options, strict=True)}
-    return {}
+    ends = Counter(part[-1:] for part in tokens)  # "wavy" for "Wavy hair" where "Bald" is an option too
+    shared = {
+        " ".join(part[:-1]): option
+        for part, option in zip(tokens, options, strict=True)
+        if ends[part[-1:]] > 1 and len(part) > 1 and all(w.isalpha() and len(w) >= _SHORTEST for w in part)
+    }
+    return shared if len(shared) > 1 else {}
 
 
 def _without_start(tokens: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

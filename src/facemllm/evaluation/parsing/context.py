@@ -25,6 +25,7 @@ _NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3
 _AFTERWARDS = 4
+_VERDICTS = {"yes": True, "true": True, "no": False, "false": False, "unlikely": False, "absent": False}
 
 
 @dataclass(slots=True)
@@ -92,6 +93,12 @@ def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
         mention.strength += sum(_WEIGHTS.get(kind, 0.0) for kind in mention.marks)
         if "dismissals" not in mention.marks and _ruled_out(text, mention.end):
             mention.negated = True
+        if phrases("context", "outranked").at(text, mention.end):
+            mention.strength += _WEIGHTS["hedges"]
+        verdict = _verdict(text, mention.end)
+        if verdict is not None:  # "Happy: no" in a list of all labels
+            mention.negated = not verdict
+            mention.strength += verdict
     return found
 
 
@@ -164,7 +171,8 @@ def _joiners() -> frozenset[str]:
 def _trailing() -> frozenset[str]:
     """Words without which nothing after a label can deny it."""
     firsts = {phrase.split()[0] for phrase, _ in phrases("context", "ruled_out").phrases()}
-    return words("context", "missing") | firsts | {"not"}
+    firsts |= {phrase.split()[0] for phrase, _ in phrases("context", "outranked").phrases()}
+    return words("context", "missing") | firsts | {"not"} | _VERDICTS.keys()
 
 
 def _denied_after(text: Sequence[str], end: int) -> bool:
@@ -185,6 +193,14 @@ def _denied_after(text: Sequence[str], end: int) -> bool:
             return not rest or rest[0] in CLAUSE_BREAKS or rest[0] in words("context", "seen")
         return follows[:1] != [] and follows[0] in words("context", "missing")
     return False
+
+
+def _verdict(text: Sequence[str], end: int) -> bool | None:
+    """Return what a yes or no right after a label says of it: "Happy: no", "sad (yes)"."""
+    if end + 1 >= len(text) or text[end] not in (":", "(") or text[end + 1] not in _VERDICTS:
+        return None
+    ends = end + 2 >= len(text) or text[end + 2] in CLAUSE_BREAKS
+    return _VERDICTS[text[end + 1]] if ends else None
 
 
 def _ruled_out(text: Sequence[str], end: int) -> bool:

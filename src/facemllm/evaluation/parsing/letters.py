@@ -126,6 +126,8 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
         return True
     if capital and after in _LISTING and text[index + 2 : index + 3] and text[index + 2] in LETTERS:
         return True
+    if capital and index > 1 and before in _LISTING and text[index - 2] in LETTERS and after not in ("'",):
+        return True
     if word in _ARTICLES and after not in _ENDS and not (capital and after in _VERBS):
         return False
     if before in _INTRODUCED:

@@ -42,6 +42,8 @@ def read_pose(reading: Reading) -> Parsed:
     """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
     numbers = _midpoints(text)
+    if (listed := _listed(text, numbers)) is not None:
+        return Parsed("answer", listed, reading.span(numbers[0].first, numbers[-1].end))
     parts = _joined(_parts(text, numbers))
     angles: dict[str, float] = {}
     used: list[int] = []
@@ -74,6 +76,21 @@ def read_pose(reading: Reading) -> Parsed:
     if max(map(abs, angles.values())) > _LARGEST:
         return Parsed("wrong type", span=span)
     return Parsed("answer", {axis: angles[axis] + 0.0 for axis in _AXES if axis in angles}, span)
+
+
+def _listed(text: Sequence[str], numbers: Sequence[Number]) -> dict[str, float] | None:
+    """Read "(pan, tilt) = (-25, 10)": the names first, then as many numbers."""
+    if len(numbers) < 2:
+        return None
+    named = [i for i, word in enumerate(text) if word in _axes() and word in words("pose", "names")]
+    axes = [_axes()[text[i]] for i in named]
+    if len(set(axes)) != len(axes) or len(axes) != len(numbers) or named[-1] > numbers[0].first:
+        return None
+    values = [_signed(text, number) for number in numbers]
+    if not _directions().keys().isdisjoint(text) or max(map(abs, values)) > _LARGEST:
+        return None
+    told = dict(zip(axes, values, strict=True))
+    return {axis: told[axis] + 0.0 for axis in _AXES if axis in told}
 
 
 def _value(part: _Part, nominal: bool) -> float | None:

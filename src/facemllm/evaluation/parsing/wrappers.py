@@ -42,6 +42,7 @@ _MARKED = re.compile(
     r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
+_STRUCK = re.compile(r"~~[^~\n]+~~")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
 
@@ -78,6 +79,8 @@ def unwrap(text: str, task: str = "") -> Cut:
             offset, inner = offset + begin, inner[begin:end]
         bare = _TAG.sub(lambda match: " " * len(match.group()), inner)
         inner = bare if bare.strip() else inner  # "<neutral>" is an answer
+    if "~~" in inner:
+        inner = _STRUCK.sub(lambda match: " " * len(match.group()), inner)
     if "```" in inner:
         fence = _FENCE.search(inner)
         if fence and fence.group(1).strip():
@@ -145,8 +148,10 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
     if task == "age" and (span := _bounds(named)):
         return span
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
-        if key in named:
+        if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
+    if any(key in named for key in _TASK_KEYS.get(task, (task,))):
+        return "unknown"  # {"age": null}
     parts = _KEY_PARTS.get(task, frozenset())
     for key in named:
         words = key.split("_")

@@ -95,6 +95,8 @@ def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
 
 
 def _denied(clause: Sequence[str]) -> bool:
+    if phrases("statements", "denying").find(clause):
+        return True
     if words("statements", "denials").isdisjoint(clause):
         return False
     ignored = ignored_words(clause)
