@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from facemllm.core.errors import FaceMLLMError
 from facemllm.evaluation.parsing.age import read_age, read_age_bin
@@ -15,9 +15,10 @@ from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
-from facemllm.evaluation.parsing.reading import Reading, readings
+from facemllm.evaluation.parsing.reading import Reading, parts, prepare
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
+from facemllm.evaluation.parsing.triggers import MARK, NO
 from facemllm.evaluation.parsing.wrappers import Cut
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
@@ -27,9 +28,9 @@ PARSER_VERSION = 2
 """Raised whenever an answer may be read differently; part of every score."""
 
 _READERS: dict[str, Callable[[Reading], Parsed]] = {
-    "expression": lambda reading: read_class(reading, "expression"),
-    "gender": lambda reading: read_class(reading, "gender"),
-    "ethnicity": lambda reading: read_class(reading, "ethnicity"),
+    "expression": partial(read_class, task="expression"),
+    "gender": partial(read_class, task="gender"),
+    "ethnicity": partial(read_class, task="ethnicity"),
     "age": read_age,
     "age_bin": read_age_bin,
     "pose": read_pose,
@@ -78,12 +79,23 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
+    whole = prepare(text[:_LONGEST], task)
+    if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
+        return settled
+    result = _read(whole, task, choices)
+    if result.outcome == "ambiguous":
+        return _settled(whole, task, choices) or result
+    if result.outcome == "unparsed" and _is_other_type(whole, task):
+        return Parsed("wrong type", span=whole.span(0, len(whole.all_words)))
+    return result
+
+
+def _by_parts(whole: Reading, task: str, choices: tuple[str, ...] | None) -> Parsed | None:
+    """Return what an announced answer, a conclusion or a correction says, or None where there is none."""
     turned: Parsed | None = None
     lettered: Parsed | None = None  # "The answer is A." by letter alone, which the rest may contradict
-    for kind, reading in readings(text[:_LONGEST], task):
+    for kind, reading in parts(whole, task):
         result = _read(reading, task, choices)
-        if kind == "whole":
-            break
         if kind == "said" and lettered is not None:
             return _contradicted(lettered, reading, choices or ())
         if result.outcome == "answer":
@@ -99,13 +111,7 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
                 turned = turned or result
         elif kind == "said" and result.outcome in _DECISIVE:
             return result
-    if turned is not None:
-        return _merged(reading, turned, task, choices)
-    if result.outcome == "ambiguous":
-        return _settled(reading, task, choices) or result
-    if result.outcome == "unparsed" and _is_other_type(reading, task):
-        return Parsed("wrong type", span=reading.span(0, len(reading.all_words)))
-    return result
+    return None if turned is None else _merged(whole, turned, task, choices)
 
 
 def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) -> Parsed:

@@ -55,7 +55,7 @@ def read_age(reading: Reading) -> Parsed:
     if not found:
         return reading.nothing()
     plain = [Mention(years, years.first, years.end, years.strength) for years in found]
-    live = [m for m in in_context(text, plain) if not m.negated]
+    live = [m for m in in_context(text, plain, reading.bits) if not m.negated]
     if not live:
         return reading.nothing()
     for mention in live:  # every age is hedged: "perhaps around 30" is as good as "30"

@@ -52,7 +52,7 @@ def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
     turn = max((hit.end for hit in phrases("context", "corrections").find(text)), default=0)
     found: dict[str, bool] = {}
     shared = _shared_states(text, plain)
-    for mention in in_context(text, plain):
+    for mention in in_context(text, plain, reading.bits):
         if "dismissals" in mention.marks:
             continue
         name, holds = mention.label

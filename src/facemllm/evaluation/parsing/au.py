@@ -52,7 +52,7 @@ def read_action_units(reading: Reading) -> Parsed:
     named = [
         Mention(hit.value, hit.first, hit.end, 1.0) for hit in _names().find(text) if hit.first not in taken
     ]
-    found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first))
+    found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first), reading.bits)
     states: dict[int, bool] = {}
     for mention in found:
         if "dismissals" not in mention.marks:

@@ -71,7 +71,9 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     words_said = reading.words
     hits = _literal(options).find(words_said)
     said = (
-        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits]) if hits else []
+        in_context(
+            words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits], reading.bits
+        ) if hits else []
     )
     if said and all(mention.negated for mention in said) and len(options) == 2:
         denied = {mention.label for mention in said}

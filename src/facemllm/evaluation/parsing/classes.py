@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cache
 
 from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
@@ -14,8 +13,8 @@ from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _INITIALS = {"gender": {"m": "male", "f": "female"}}
 _NONE = frozenset(("none", "nothing"))
-_FEW, _LONG, _ALIKE = 3, 5, 0.83
-"""How many words may stand beside a misspelt one, how long it is, and how much it is like the right one."""
+_FEW, _LONG = 3, 5
+"""How many words may stand beside a misspelt one, and how long it must be."""
 
 
 def read_class(reading: Reading, task: str) -> Parsed:
@@ -65,23 +64,40 @@ def _misspelt(reading: Reading, task: str) -> Parsed | None:
     if not 0 < len(said) <= _FEW:
         return None
     for index in said:
-        word = reading.words[index]
-        if len(word) >= _LONG and word.isalpha():
-            near = get_close_matches(word, _spellings(task), 1, _ALIKE)
-            if near:
-                label = _spellings(task)[near[0]]
-                return Parsed("answer", label, reading.span(index, index + 1))
+        label = _corrected(reading.words[index], task)
+        if label is not None:
+            return Parsed("answer", label, reading.span(index, index + 1))
     return None
 
 
+def _corrected(word: str, task: str) -> str | None:
+    """Return the label meant by a word with a letter too many or too few, or, of long words, a wrong one."""
+    if len(word) < _LONG or not word.isalpha():
+        return None
+    right, short = _spellings(task)
+    shorter = _shortened(word)
+    labels = {right[form] for form in shorter if form in right}
+    if word in short:
+        labels.add(short[word])
+    if len(word) > _LONG + 1:
+        labels |= {short[form] for form in shorter if form in short}
+    return labels.pop() if len(labels) == 1 else None
+
+
+def _shortened(word: str) -> set[str]:
+    """Return what a word is without one of its letters."""
+    return {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
 @cache
-def _spellings(task: str) -> dict[str, str]:
-    """Return the long single words that state a label."""
-    return {
+def _spellings(task: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the long single words that state a label, and what is left of them without one letter."""
+    right = {
         phrase: value[0]
         for phrase, value in vocabulary(task).phrases()
         if value and value[1] == WORD and phrase.isalpha() and len(phrase) >= _LONG
     }
+    return right, {form: label for phrase, label in right.items() for form in _shortened(phrase)}
 
 
 def _no_expression(text: Sequence[str]) -> list[Mention]:

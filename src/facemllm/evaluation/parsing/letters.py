@@ -56,7 +56,7 @@ def read_letters(reading: Reading, count: int) -> list[Mention]:
             continue
         if listed or _stands_out(reading, index, solid[0] == index):
             found.append(Mention(LETTERS.index(word), index, index + 1, 2.0))
-    return in_context(text, found)
+    return in_context(text, found, reading.bits)
 
 
 def read_index(reading: Reading, count: int) -> list[Mention]:
@@ -64,7 +64,7 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
     text = reading.words
     ordinal = _ordinal(text, count)
     if ordinal is not None:
-        return in_context(text, [ordinal])
+        return in_context(text, [ordinal], reading.bits)
     numbers = {str(n): n - 1 for n in range(1, count + 1)}
     if numbers.keys().isdisjoint(text):
         return []
@@ -76,7 +76,7 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
             leads = index == solid[0] and text[index + 1 : index + 2] in ([")"], ["."], [":"])
             if solid == [index] or introduced or leads:
                 found.append(Mention(numbers[word], index, index + 1, 2.0))
-    return in_context(text, found)
+    return in_context(text, found, reading.bits)
 
 
 def _ordinal(text: Sequence[str], count: int) -> Mention | None:

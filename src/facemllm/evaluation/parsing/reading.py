@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
 from facemllm.evaluation.parsing.result import UNPARSED, Parsed
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
+from facemllm.evaluation.parsing.triggers import ECHO, MARK, NO, REFUSAL, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
 
 _CLAUSE_ENDS = frozenset((",", ":"))
@@ -18,7 +19,6 @@ _PICTURES = frozenset(
     ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
 )
 _LISTS = ("au", "pose")  # answers that may go over several sentences
-_ECHOES = frozenset(("whether", "asks", "asked"))
 
 
 class Reading:
@@ -31,18 +31,22 @@ class Reading:
 
     Attributes:
         words: The tokens, with full stops for those that are no answer (refusals, questions).
+        bits: What :func:`trigger_bits` says of the tokens.
     """
 
-    __slots__ = ("_refused", "_sentences", "all_words", "cut", "spans", "words")
+    __slots__ = ("_refused", "_sentences", "all_words", "bits", "cut", "spans", "words")
 
     def __init__(self, all_words: list[str], spans: Spans, cut: Cut) -> None:
-        self.all_words, self.spans, self.cut = all_words, spans, cut
+        self.all_words = self.words = all_words
+        self.spans, self.cut, self.bits = spans, cut, trigger_bits(all_words)
         self._sentences: list[tuple[int, int]] | None = None
+        self._refused: list[tuple[int, int]] = []
+        if not self.bits & (ECHO | REFUSAL):
+            return
         asked = self._questions()
         self._refused = self._refusals(asked)
         if asked and self._refused:
             asked = self._but_guesses(asked)
-        self.words = all_words
         if asked or self._refused:
             self.words = list(all_words)
             for first, end in (*asked, *self._refused):
@@ -50,13 +54,14 @@ class Reading:
 
     def part(self, first: int, end: int) -> Reading:
         """Return tokens ``first`` to ``end`` as a reading of their own."""
-        return Reading(self.all_words[first:end], self.spans.part(first, end), self.cut)
+        return Reading(self.all_words[first:end], self.spans.part(first), self.cut)
 
     def span(self, first: int, end: int) -> tuple[int, int] | None:
         """Return the characters of the original text that tokens ``first`` to ``end`` stand for."""
         if self.cut.offset is None or first >= end:
             return None
-        return self.spans[first][0] + self.cut.offset, self.spans[end - 1][1] + self.cut.offset
+        begin, stop = self.spans.of(first, end)
+        return begin + self.cut.offset, stop + self.cut.offset
 
     def source(self, index: int) -> str:
         """Return a token as it was written."""
@@ -88,7 +93,7 @@ class Reading:
     def _questions(self) -> list[tuple[int, int]]:
         """Sentences that end in a question mark: the question said again, unless there is nothing else."""
         text = self.all_words
-        if "?" not in text and _ECHOES.isdisjoint(text):
+        if not self.bits & ECHO:
             return []
         asked = [
             (first, end)
@@ -121,8 +126,7 @@ class Reading:
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
         whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
-        text = self.all_words
-        if not (whole.may_be_in(text) or forward.may_be_in(text) or "not" in text):
+        if not self.bits & REFUSAL:
             return []
         questions = dict(asked)
         found = []
@@ -143,15 +147,20 @@ class Reading:
         return found
 
 
-def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
+def prepare(text: str, task: str = "") -> Reading:
+    """Return an answer, out of what it is wrapped in, ready to be read."""
+    taken = unwrap(text, task)
+    tokens, spans = cut(taken.text)
+    return Reading(tokens, spans, taken)
+
+
+def parts(whole: Reading, task: str) -> Iterator[tuple[str, Reading]]:
     """Yield the parts of an answer that may settle it, the likeliest first, with the kind of each.
 
     Kinds: ``said`` (what follows "the answer is", its first sentence and then all), ``turn`` (what follows a
-    conclusion or a correction: it counts only if it answers), ``whole``.
+    conclusion or a correction: it counts only if it answers).
     """
-    taken = unwrap(text, task)
-    tokens, spans = cut(taken.text)
-    whole = Reading(tokens, spans, taken)
+    tokens = whole.all_words
     end = len(tokens)
     marks = kinds("context", "answers", "corrections", "conclusions").find(tokens)
     told = [mark.end for mark in marks if mark.value == "answers"]
@@ -166,13 +175,14 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
     if marks or "no" in tokens:
         for start in _turns(tokens, marks, task):
             yield "turn", whole.part(start, end)
-    yield "whole", whole
 
 
 def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[int]:
     """Return where what follows a conclusion ("so") or a correction ("actually") begins, last first."""
     found = []
     for mark in marks:
+        if not mark.first and mark.value == "conclusions":
+            continue  # "I would say happy": nothing was said before it
         before = text[mark.first - 1] if mark.first else "."
         if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
             mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before in ("and", "but"))

@@ -16,8 +16,10 @@ BREAKS = frozenset(".!?;\n")
 CLAUSE_BREAKS = BREAKS | frozenset(",:()[]")
 """Tokens that end a clause; negations and hedges stay inside one."""
 
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without spaces: each sign is a token
+_WORD = rf"[^\W\d_{_CJK}]+"
 _TOKEN = re.compile(
-    r"[^\W\d_]+(?:'[^\W\d_]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
+    rf"{_WORD}(?:'{_WORD})*|[{_CJK}]|\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
     r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖~-]"
 )
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
@@ -25,7 +27,7 @@ _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
 )
 _THOUSANDS = re.compile(r"\d,\d")
 _PLAIN = str.maketrans(
-    "’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n"
+    "’‘ʼ´`“”–−‐‑…\u2028\u2029，。：；！？（）【】、～", "'''''\"\"----.\n\n,.:;!?()[],~"
 )  # one character for one: positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
@@ -43,6 +45,7 @@ _SIGNS = {
     "|": ":", "=": ":", "→": ":", "&": "and",
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
+_MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
 _CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—", "~"))
 """Tokens that do not stay as they are written."""
 
@@ -56,30 +59,50 @@ class Token(NamedTuple):
 
 
 class Spans:
-    """Where the tokens of a text stand; found only when asked for, because most are never asked for."""
+    """Where the tokens of a text stand; found only when asked for, because most are never asked for.
 
-    __slots__ = ("_found", "_made", "_plain")
+    Args:
+        plain: The text in lower case.
+        written: Its tokens as they are written.
+        made: Into how many tokens each was made; None where each stayed as it is written.
+    """
 
-    def __init__(self, plain: str, made: list[int] | None) -> None:
-        self._plain, self._made = plain, made
+    __slots__ = ("_first", "_found", "_made", "_plain", "_written")
+
+    def __init__(self, plain: str, written: list[str], made: list[int] | None, first: int = 0) -> None:
+        self._plain, self._written, self._made, self._first = plain, written, made, first
         self._found: list[tuple[int, int]] | None = None
 
-    def part(self, first: int, end: int) -> Spans:
-        """Return those of tokens ``first`` to ``end``."""
-        spans = Spans("", None)
-        spans._found = self._all()[first:end]
-        return spans
+    def part(self, first: int) -> Spans:
+        """Return those of the tokens from ``first`` on."""
+        part = Spans(self._plain, self._written, self._made, self._first + first)
+        part._found = self._found
+        return part
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        return self._all()[index]
+        if self._found is None:
+            self._found = self._all()
+        return self._found[index + self._first]
+
+    def of(self, first: int, end: int) -> tuple[int, int]:
+        """Return where the tokens from ``first`` to ``end`` begin and end."""
+        if self._found is None and self._made is None and end == first + 1:
+            word = self._written[first + self._first]
+            start = self._plain.find(word)
+            if self._plain.find(word, start + 1) < 0:  # it is there once
+                return start, start + len(word)
+        return self[first][0], self[end - 1][1]
 
     def _all(self) -> list[tuple[int, int]]:
-        if self._found is None:
-            self._found = [match.span() for match in _pattern(self._plain).finditer(self._plain)]
-            if self._made is not None:
-                found = zip(self._found, self._made, strict=True)
-                self._found = [span for span, count in found for _ in range(count)]
-        return self._found
+        plain, end = self._plain, 0
+        found: list[tuple[int, int]] = []
+        for word in self._written:  # each is the next occurrence of its letters: nothing else holds any
+            start = plain.index(word, end)
+            end = start + len(word)
+            found.append((start, end))
+        if self._made is None:
+            return found
+        return [span for span, count in zip(found, self._made, strict=True) for _ in range(count)]
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
@@ -98,27 +121,30 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
 def cut(text: str) -> tuple[list[str], Spans]:
     """Return the words of a text and their places; the form that readers work on."""
     plain = _lower(text)
-    if "'" not in plain and not ("," in plain and _THOUSANDS.search(plain)):
-        words = _pattern(plain).findall(plain)
-        if _CHANGED.isdisjoint(words):
-            return words, Spans(plain, None)
-    words, made = [], []
-    for match in _pattern(plain).finditer(plain):
-        word = match.group()
-        if word.isalpha():
-            parts = _SPELLINGS.get(word, (word,))
+    written = _pattern(plain).findall(plain)
+    if "'" not in plain and _CHANGED.isdisjoint(written) and not ("," in plain and _THOUSANDS.search(plain)):
+        return written, Spans(plain, written, None)
+    words, made, end = [], [], 0
+    for word in written:
+        start = plain.index(word, end)
+        end = start + len(word)
+        if word in _CHANGED:
+            if word in "-—~":
+                sign = _dash(plain, start, end)
+                parts = (sign,) if sign else ()
+            else:
+                parts = _MADE[word]
         elif word[0].isdigit():
             parts = (word.replace(",", "").replace("'", ""),)
-        elif word in "-—~":
-            sign = _dash(plain, *match.span())
-            parts = (sign,) if sign else ()
         elif "'" in word:
             parts = _expand(word)
         else:
-            parts = (_SIGNS.get(word, word),)
+            words.append(word)
+            made.append(1)
+            continue
         words.extend(parts)
         made.append(len(parts))
-    return words, Spans(plain, made)
+    return words, Spans(plain, written, made)
 
 
 def _pattern(plain: str) -> re.Pattern[str]:

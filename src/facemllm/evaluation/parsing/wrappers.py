@@ -42,6 +42,7 @@ _MARKED = re.compile(
     r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
+_WRAPPED = re.compile(r"[<\\`{\[~]")
 _STRUCK = re.compile(r"~~[^~\n]+~~")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
@@ -69,6 +70,8 @@ def unwrap(text: str, task: str = "") -> Cut:
         >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy"}\n```', "expression").text
         'happy'
     """
+    if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
+        return Cut(text)
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text

@@ -1,0 +1,65 @@
+"""Which kinds of phrases a text may hold, found in one look at its words.
+
+Most answers hold no refusal, no correction and no negation. To ask every lexicon would cost more than reading
+the answer does; so every word by which a phrase is looked for has bits here that say what it may be part of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from facemllm.evaluation.parsing.lexicon import kinds, phrases, words
+
+ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
+"""The question said again; a refusal; an announcement, correction or conclusion; a "no"; what changes a label."""
+
+CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone")
+"""Kinds of words that change what a label after them counts for."""
+
+VERDICTS = {"yes": True, "true": True, "no": False, "false": False, "unlikely": False, "absent": False}
+"""Words that say, after a label, whether it holds."""
+
+ECHOES = frozenset(("?", "whether", "asks", "asked"))
+
+
+def trigger_bits(text: Sequence[str]) -> int:
+    """Return the bits of all words of a text.
+
+    Example:
+        >>> trigger_bits(["a", "happy", "face"]), trigger_bits(["not", "happy"]) & CONTEXT == CONTEXT
+        (0, True)
+    """
+    bits = _bits()
+    if bits.keys().isdisjoint(text):
+        return 0
+    found = 0
+    for word in text:
+        if word in bits:
+            found |= bits[word]
+    return found
+
+
+@cache
+def _bits() -> dict[str, int]:
+    table: dict[str, int] = {}
+
+    def add(bit: int, *groups: Iterable[str]) -> None:
+        for group in groups:
+            for word in group:
+                table[word] = table.get(word, 0) | bit
+
+    add(ECHO, ECHOES)
+    add(REFUSAL, *(phrases("refusal", name).triggers for name in ("whole", "forward")))
+    add(REFUSAL, *(words("refusal", name) for name in ("verbs", "gives")))
+    add(MARK, kinds("context", "answers", "corrections", "conclusions").triggers)
+    add(NO, ("no",))
+    add(
+        CONTEXT,
+        ("not",),
+        VERDICTS,
+        words("context", "missing"),
+        kinds("context", *CONTEXTS, "ignore").triggers,
+        *(phrases("context", name).triggers for name in ("ruled_out", "outranked")),
+    )
+    return table
