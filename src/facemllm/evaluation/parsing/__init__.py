@@ -16,7 +16,7 @@ from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocab
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts, prepare
-from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed
+from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
 from facemllm.evaluation.parsing.triggers import MARK, NO
 from facemllm.evaluation.parsing.wrappers import Cut
@@ -39,6 +39,8 @@ _READERS: dict[str, Callable[[Reading], Parsed]] = {
 }
 TASKS = (*_READERS, "choice", "attributes")
 """All tasks that answers can be read for."""
+
+_KNOWN = frozenset(TASKS)
 
 _DECISIVE = ("answer", "ambiguous", "refusal")
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
@@ -118,14 +120,13 @@ def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) 
     """Return an answer by letter, or ambiguous where the text after it says another option."""
     said = read_text(reading, choices)
     if said.outcome == "answer" and said.label != lettered.label:
-        return Parsed("ambiguous", span=lettered.span)
+        return Parsed("ambiguous", span=lettered.place)
     return lettered
 
 
 def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...] | None) -> Parsed:
     """Return what was said with what was corrected put in its place."""
-    start = turned.span[0] - (reading.cut.offset or 0) if turned.span else 0
-    before = next((i for i in range(len(reading.all_words)) if reading.spans[i][0] >= start), 0)
+    before = turned.place.first if isinstance(turned.place, Place) else 0
     first = _read(reading.part(0, before), task, choices)
     if first.outcome != "answer":
         return turned
@@ -138,7 +139,7 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
         bold = [_read(_reading(text), task, choices) for text in _BOLD.findall(reading.cut.text)]
         answers = [one for one in bold if one.outcome == "answer"]
         if answers and all(one.label == answers[0].label for one in answers):
-            return answers[0]._replace(span=None)
+            return answers[0]._replace(place=None)
     for line in _keyed_lines(reading, task):
         if (found := _read(line, task, choices)).outcome == "answer":
             return found
@@ -187,7 +188,7 @@ def _reading(text: str) -> Reading:
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
-    if task not in TASKS:
+    if task not in _KNOWN:
         raise FaceMLLMError(
             f"cannot read answers of the task {task!r}",
             given=repr(task),
@@ -217,7 +218,7 @@ def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parse
         if chosen.outcome == "ambiguous":
             return chosen
         meant = _READERS[task](_reading(chosen.label))  # the letter of an option stands for its text
-        return Parsed("answer", meant.label, chosen.span) if meant.outcome == "answer" else direct
+        return Parsed("answer", meant.label, chosen.place) if meant.outcome == "answer" else direct
     return direct
 
 

@@ -22,7 +22,7 @@ from facemllm.evaluation.parsing.lexicon import (
 )
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, Place
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
@@ -53,17 +53,16 @@ def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
         return chosen if len(left) != 1 else Parsed("answer", options[left[0]])
     option = options[chosen.label]
     if text.outcome == "answer" and text.label != option and not _says_no_more(reading, letters, text):
-        return Parsed("ambiguous", span=chosen.span)
-    return Parsed("answer", option, chosen.span)
+        return Parsed("ambiguous", span=chosen.place)
+    return Parsed("answer", option, chosen.place)
 
 
 def _says_no_more(reading: Reading, letters: Sequence[Mention], text: Parsed) -> bool:
     """Say whether the other option's text stands before the letter and was only considered."""
-    last = reading.span(letters[-1].first, letters[-1].end)
-    if text.span is None or last is None:
+    if not isinstance(text.place, Place) or reading.cut.offset is None:
         return False
-    between = reading.cut.text[text.span[1] - (reading.cut.offset or 0) : last[0] - (reading.cut.offset or 0)]
-    return text.span[1] < last[0] and any(mark in between for mark in ".\n")
+    between = reading.all_words[text.place.end - reading.offset : letters[-1].first]
+    return not {".", "\n"}.isdisjoint(between)
 
 
 def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
@@ -91,7 +90,7 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     if meant.outcome == "refusal":
         unknown = [option for option in options if _is_refusal(option)]
         if len(unknown) == 1:
-            return Parsed("answer", unknown[0], meant.span)
+            return Parsed("answer", unknown[0], meant.place)
     return meant
 
 
@@ -104,7 +103,7 @@ def _read_meaning(reading: Reading, options: tuple[str, ...]) -> Parsed:
         if parsed.outcome != "answer":
             return parsed
         if parsed.label in labels:
-            return Parsed("answer", options[labels.index(parsed.label)], parsed.span)
+            return Parsed("answer", options[labels.index(parsed.label)], parsed.place)
     return reading.nothing()
 
 
@@ -120,7 +119,7 @@ def _read_in_range(reading: Reading, options: Sequence[str]) -> Parsed:
     for option in options:
         bounds = read_range(option)
         if bounds and bounds[0] <= parsed.label < bounds[1] + 1:
-            return Parsed("answer", option, parsed.span)
+            return Parsed("answer", option, parsed.place)
     return reading.nothing()
 
 

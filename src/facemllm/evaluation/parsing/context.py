@@ -24,7 +24,6 @@ _WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0, "outdone": -1.5
 _NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3
-_AFTERWARDS = 4
 
 
 @dataclass(slots=True)
@@ -87,17 +86,23 @@ def in_context(text: Sequence[str], plain: Sequence[Mention], bits: int = CONTEX
             )
         )
     for group in _lists(text, found):
-        _spread(text, group)
+        if len(group) > 1:
+            _spread(text, group)
         if _denied_after(text, group[-1].end):
             for mention in group:
                 mention.negated = True
+    ruled_out, outranked = phrases("context", "ruled_out"), phrases("context", "outranked")
     for mention in found:
-        mention.strength += sum(_WEIGHTS.get(kind, 0.0) for kind in mention.marks)
-        if "dismissals" not in mention.marks and _ruled_out(text, mention.end):
+        for kind in mention.marks:
+            mention.strength += _WEIGHTS.get(kind, 0.0)
+        end = mention.end
+        if end == len(text) or text[end] in BREAKS or text[end] == ",":
+            continue
+        if "dismissals" not in mention.marks and ruled_out.at(text, end):
             mention.negated = True
-        if phrases("context", "outranked").at(text, mention.end):
+        if outranked.at(text, end):
             mention.strength += _WEIGHTS["hedges"]
-        verdict = _verdict(text, mention.end)
+        verdict = _verdict(text, end)
         if verdict is not None:  # "Happy: no" in a list of all labels
             mention.negated = not verdict
             mention.strength += verdict
@@ -154,8 +159,6 @@ def _lists(text: Sequence[str], found: Sequence[Mention]) -> list[list[Mention]]
 
 def _spread(text: Sequence[str], group: list[Mention]) -> None:
     """Let a denial or hedge of the first of a list hold for what "or" joins to it."""
-    if len(group) < 2:
-        return
     links = [text[one.end : other.first] for one, other in pairwise(group)]
     for index, link in enumerate(links):
         listed = len(group) >= _LEAST_LIST and not _EITHER.isdisjoint(links[-1])
@@ -172,20 +175,20 @@ def _joiners() -> frozenset[str]:
 def _denied_after(text: Sequence[str], end: int) -> bool:
     """Say whether "is not", "are absent" or the like follows a label, and ends the clause."""
     index = end
-    while index < len(text) and (text[index].isdigit() or text[index] in "()"):
+    while index < len(text) and (text[index] in "()" or text[index].isdigit()):
         index += 1
-    if index >= len(text):
+    word = text[index] if index < len(text) else "."
+    if word in CLAUSE_BREAKS:
         return False
-    if text[index] in words("context", "missing"):
+    after = text[index + 1] if index + 1 < len(text) else ""
+    missing, seen = words("context", "missing"), words("context", "seen")
+    if word in missing or (word == "not" and after in seen):
         return True
-    if text[index] == "not" and index + 1 < len(text) and text[index + 1] in words("context", "seen"):
-        return True
-    if text[index] in words("context", "being"):
-        follows = list(text[index + 1 : index + 3])
-        if follows[:1] == ["not"]:
-            rest = text[index + 2 : index + 2 + _AFTERWARDS]
-            return not rest or rest[0] in CLAUSE_BREAKS or rest[0] in words("context", "seen")
-        return follows[:1] != [] and follows[0] in words("context", "missing")
+    if word in words("context", "being"):
+        if after == "not":
+            rest = text[index + 2] if index + 2 < len(text) else ""
+            return not rest or rest in CLAUSE_BREAKS or rest in seen
+        return after in missing
     return False
 
 
@@ -195,10 +198,6 @@ def _verdict(text: Sequence[str], end: int) -> bool | None:
         return None
     ends = end + 2 >= len(text) or text[end + 2] in CLAUSE_BREAKS
     return VERDICTS[text[end + 1]] if ends else None
-
-
-def _ruled_out(text: Sequence[str], end: int) -> bool:
-    return end < len(text) and phrases("context", "ruled_out").at(text, end) is not None
 
 
 def ignored_words(text: Sequence[str]) -> set[int]:

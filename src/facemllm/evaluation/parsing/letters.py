@@ -48,12 +48,12 @@ def read_letters(reading: Reading, count: int) -> list[Mention]:
     letters = _letters(count)
     if letters.isdisjoint(text):
         return []
+    said = [index for index, word in enumerate(text) if word in letters]
     solid = [index for index, word in enumerate(text) if word not in _UNSAID]
-    listed = all(text[i] in _LISTING or text[i] in letters for i in solid)
+    listed = all(text[i] in letters or text[i] in _LISTING for i in solid)
     found = []
-    for index, word in enumerate(text):
-        if word not in letters:
-            continue
+    for index in said:
+        word = text[index]
         if listed or _stands_out(reading, index, solid[0] == index):
             found.append(Mention(LETTERS.index(word), index, index + 1, 2.0))
     return in_context(text, found, reading.bits)

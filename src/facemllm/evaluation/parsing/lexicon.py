@@ -55,7 +55,7 @@ class Lexicon(Generic[V]):
                 for word in words:
                     node = node.setdefault(word, {})
                 node[_END] = value
-        self.triggers = frozenset(_rarest(phrase.split(" ")) for phrase in self._phrases)
+        self.triggers = frozenset(rarest(phrase.split(" ")) for phrase in self._phrases)
 
     def phrases(self) -> list[tuple[str, V]]:
         """Return all phrases with their values."""
@@ -91,7 +91,7 @@ class Lexicon(Generic[V]):
         return found
 
 
-def _rarest(words: Sequence[str]) -> str:
+def rarest(words: Sequence[str]) -> str:
     """Return the word of a phrase by which to look for it: the first that is not in every other text."""
     return min(words, key=lambda word: _COMMON.index(word) if word in _COMMON else -1)
 

@@ -24,7 +24,7 @@ _LARGEST = 180.0
 _NEGATION_REACH = 3
 
 
-@dataclass
+@dataclass(slots=True)
 class _Part:
     """What one part of a sentence says about one axis."""
 
@@ -107,7 +107,8 @@ def _value(part: _Part, nominal: bool) -> float | None:
 
 def _fill(text: Sequence[str], angles: dict[str, float], used: list[int]) -> None:
     """Add what "level" and "facing the camera" say about axes without an angle."""
-    level = next((i for i, word in enumerate(text) if word in words("pose", "level")), None)
+    levels = words("pose", "level")
+    level = next((i for i, word in enumerate(text) if word in levels), None)
     frontal = _frontal().find(text)
     if frontal and not _NOT_AWAY.isdisjoint(text[max(0, frontal[0].first - 4) : frontal[0].first]):
         frontal = []
@@ -125,9 +126,10 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
     starts = {number.first: number for number in numbers}
     named = {hit.first: hit for hit in _angles().find(text)}
     parts = [_Part()]
-    skip = 0
+    skip, known, axes, amounts = 0, _known(), _axes(), _amounts()
+    moves, zero = words("pose", "moves"), words("pose", "zero")
     for index, word in enumerate(text):
-        if index < skip:
+        if index < skip or (word not in known and index not in starts and index not in named):
             continue
         part, number = parts[-1], None if index in named else starts.get(index)
         if word in _ENDS:
@@ -142,7 +144,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             skip = number.end if number is not None else named[index].end
         elif direction := _direction(text, index):
             _take_direction(text, index, part if part.direction is None else _new(parts), direction)
-        elif axis := _axes().get(word):
+        elif axis := axes.get(word):
             if part.axis not in (None, axis) and (part.degrees is not None or part.direction):
                 part = _new(parts)
             part.axis = axis
@@ -150,13 +152,13 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             part.tokens.append(index)
             if part.degrees is None and _negated(text, index, parts):
                 part.degrees = 0.0
-        elif word in words("pose", "zero") and part.degrees is None and part.axis is not None:
+        elif word in zero and part.degrees is None and part.axis is not None:
             part.degrees = 0.0
             part.tokens.append(index)
-        elif word in _amounts():
-            part.amount = _amounts()[word]
+        elif word in amounts:
+            part.amount = amounts[word]
             part.moved = True
-        if word in words("pose", "moves"):
+        if word in moves:
             parts[-1].moved = True
     if not any(part.axis or part.moved for part in parts) and _only_directions(text):
         for part in parts:
@@ -281,6 +283,13 @@ def _axes() -> dict[str, str]:
 @cache
 def _amounts() -> dict[str, str]:
     return {word: name for name in ("slight", "strong") for word in words("pose", name)}
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Words that :func:`_parts` does something about."""
+    said = _directions().keys() | _axes().keys() | _amounts().keys()
+    return said | _ENDS | words("pose", "moves") | words("pose", "zero")
 
 
 @cache

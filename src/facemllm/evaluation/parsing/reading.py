@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
-from facemllm.evaluation.parsing.result import UNPARSED, Parsed
+from facemllm.evaluation.parsing.result import UNPARSED, Parsed, Place
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
 from facemllm.evaluation.parsing.triggers import ECHO, MARK, NO, REFUSAL, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
@@ -28,17 +28,18 @@ class Reading:
         all_words: The tokens, in order.
         spans: Where each stood in the text that was cut.
         cut: The text.
+        offset: How many of its tokens stand before this part of it.
 
     Attributes:
         words: The tokens, with full stops for those that are no answer (refusals, questions).
         bits: What :func:`trigger_bits` says of the tokens.
     """
 
-    __slots__ = ("_refused", "_sentences", "all_words", "bits", "cut", "spans", "words")
+    __slots__ = ("_refused", "_sentences", "all_words", "bits", "cut", "offset", "spans", "words")
 
-    def __init__(self, all_words: list[str], spans: Spans, cut: Cut) -> None:
+    def __init__(self, all_words: list[str], spans: Spans, cut: Cut, offset: int = 0) -> None:
         self.all_words = self.words = all_words
-        self.spans, self.cut, self.bits = spans, cut, trigger_bits(all_words)
+        self.spans, self.cut, self.offset, self.bits = spans, cut, offset, trigger_bits(all_words)
         self._sentences: list[tuple[int, int]] | None = None
         self._refused: list[tuple[int, int]] = []
         if not self.bits & (ECHO | REFUSAL):
@@ -54,18 +55,17 @@ class Reading:
 
     def part(self, first: int, end: int) -> Reading:
         """Return tokens ``first`` to ``end`` as a reading of their own."""
-        return Reading(self.all_words[first:end], self.spans.part(first), self.cut)
+        return Reading(self.all_words[first:end], self.spans, self.cut, self.offset + first)
 
-    def span(self, first: int, end: int) -> tuple[int, int] | None:
-        """Return the characters of the original text that tokens ``first`` to ``end`` stand for."""
+    def span(self, first: int, end: int) -> Place | None:
+        """Return where tokens ``first`` to ``end`` stand; None where they were not written so."""
         if self.cut.offset is None or first >= end:
             return None
-        begin, stop = self.spans.of(first, end)
-        return begin + self.cut.offset, stop + self.cut.offset
+        return Place(self.cut.text, self.cut.offset, first + self.offset, end + self.offset)
 
     def source(self, index: int) -> str:
         """Return a token as it was written."""
-        start, end = self.spans[index]
+        start, end = self.spans[index + self.offset]
         return self.cut.text[start:end]
 
     def nothing(self) -> Parsed:

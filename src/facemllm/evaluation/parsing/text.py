@@ -7,7 +7,6 @@ at the words it was read from. Spellings and contractions are brought to one for
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 BREAKS = frozenset(".!?;\n")
@@ -25,7 +24,6 @@ _TOKEN = re.compile(
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
     r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
 )
-_THOUSANDS = re.compile(r"\d,\d")
 _PLAIN = str.maketrans(
     "’‘ʼ´`“”–−‐‑…\u2028\u2029，。：；！？（）【】、～", "'''''\"\"----.\n\n,.:;!?()[],~"
 )  # one character for one: positions stay
@@ -46,8 +44,11 @@ _SIGNS = {
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
 _MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
-_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—", "~"))
+_CHANGED = frozenset(_MADE)
 """Tokens that do not stay as they are written."""
+
+_DASHES = frozenset("-—~")
+_REMEMBERED = 1 << 14  # words whose forms are kept
 
 
 class Token(NamedTuple):
@@ -63,46 +64,23 @@ class Spans:
 
     Args:
         plain: The text in lower case.
-        written: Its tokens as they are written.
-        made: Into how many tokens each was made; None where each stayed as it is written.
     """
 
-    __slots__ = ("_first", "_found", "_made", "_plain", "_written")
+    __slots__ = ("_found", "_plain")
 
-    def __init__(self, plain: str, written: list[str], made: list[int] | None, first: int = 0) -> None:
-        self._plain, self._written, self._made, self._first = plain, written, made, first
+    def __init__(self, plain: str) -> None:
+        self._plain = plain
         self._found: list[tuple[int, int]] | None = None
-
-    def part(self, first: int) -> Spans:
-        """Return those of the tokens from ``first`` on."""
-        part = Spans(self._plain, self._written, self._made, self._first + first)
-        part._found = self._found
-        return part
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         if self._found is None:
-            self._found = self._all()
-        return self._found[index + self._first]
-
-    def of(self, first: int, end: int) -> tuple[int, int]:
-        """Return where the tokens from ``first`` to ``end`` begin and end."""
-        if self._found is None and self._made is None and end == first + 1:
-            word = self._written[first + self._first]
-            start = self._plain.find(word)
-            if self._plain.find(word, start + 1) < 0:  # it is there once
-                return start, start + len(word)
-        return self[first][0], self[end - 1][1]
-
-    def _all(self) -> list[tuple[int, int]]:
-        plain, end = self._plain, 0
-        found: list[tuple[int, int]] = []
-        for word in self._written:  # each is the next occurrence of its letters: nothing else holds any
-            start = plain.index(word, end)
-            end = start + len(word)
-            found.append((start, end))
-        if self._made is None:
-            return found
-        return [span for span, count in zip(found, self._made, strict=True) for _ in range(count)]
+            plain, end, self._found = self._plain, 0, []
+            for word in _pattern(plain).findall(plain):
+                start = plain.index(word, end)  # the next of its letters: nothing else holds any
+                end = start + len(word)
+                made = bool(_dash(plain, start, end)) if word in _DASHES else len(_FORMS[word])
+                self._found += [(start, end)] * made
+        return self._found[index]
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
@@ -122,29 +100,37 @@ def cut(text: str) -> tuple[list[str], Spans]:
     """Return the words of a text and their places; the form that readers work on."""
     plain = _lower(text)
     written = _pattern(plain).findall(plain)
-    if "'" not in plain and _CHANGED.isdisjoint(written) and not ("," in plain and _THOUSANDS.search(plain)):
-        return written, Spans(plain, written, None)
-    words, made, end = [], [], 0
+    if _DASHES.isdisjoint(written):
+        if _CHANGED.isdisjoint(written) and "'" not in plain and "," not in plain:
+            return written, Spans(plain)
+        return [form for word in written for form in _FORMS[word]], Spans(plain)
+    words: list[str] = []
+    end = 0
     for word in written:
-        start = plain.index(word, end)
-        end = start + len(word)
-        if word in _CHANGED:
-            if word in "-—~":
-                sign = _dash(plain, start, end)
-                parts = (sign,) if sign else ()
-            else:
-                parts = _MADE[word]
-        elif word[0].isdigit():
-            parts = (word.replace(",", "").replace("'", ""),)
-        elif "'" in word:
-            parts = _expand(word)
+        if word not in _DASHES:
+            words += _FORMS[word]
         else:
-            words.append(word)
-            made.append(1)
-            continue
-        words.extend(parts)
-        made.append(len(parts))
-    return words, Spans(plain, written, made)
+            end = plain.index(word, end) + 1
+            if sign := _dash(plain, end - 1, end):
+                words.append(sign)
+    return words, Spans(plain)
+
+
+class _Forms(dict[str, tuple[str, ...]]):
+    """What each token that was met is made into: most are kept, contractions and spellings are not."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        """Make a token into words, and remember it."""
+        if word in _MADE:
+            forms = _MADE[word]
+        elif word[0].isdigit():
+            forms = (word.replace(",", "").replace("'", ""),)
+        else:
+            forms = _expand(word) if "'" in word else (word,)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = forms
+        return forms
 
 
 def _pattern(plain: str) -> re.Pattern[str]:
@@ -176,7 +162,6 @@ def _dash(plain: str, start: int, end: int) -> str:
     return ":" if spaced and before not in ("", "\n") else ""
 
 
-@lru_cache(maxsize=4096)
 def _expand(word: str) -> tuple[str, ...]:
     stem, _, suffix = word.rpartition("'")
     if suffix == "t" and stem.endswith("n"):
@@ -187,3 +172,6 @@ def _expand(word: str) -> tuple[str, ...]:
         return (stem.replace("'", ""), "is" if stem in _IS else "s")
     parts = (stem.replace("'", ""), _SUFFIXES.get(suffix, suffix))
     return tuple(part for part in parts if part)
+
+
+_FORMS = _Forms()

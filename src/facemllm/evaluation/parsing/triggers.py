@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from facemllm.evaluation.parsing.lexicon import kinds, phrases, words
+from facemllm.evaluation.parsing.lexicon import kinds, phrases, rarest, words
 
 ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
+_NOT, _WITH_NOT = 32, 64  # "not" itself, and words that refuse only beside it
 """The question said again; a refusal; an announcement, correction or conclusion; a "no"; what changes a label."""
 
 CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone")
@@ -37,7 +38,7 @@ def trigger_bits(text: Sequence[str]) -> int:
     for word in text:
         if word in bits:
             found |= bits[word]
-    return found
+    return found | REFUSAL if found & _WITH_NOT and found & _NOT else found
 
 
 @cache
@@ -50,8 +51,12 @@ def _bits() -> dict[str, int]:
                 table[word] = table.get(word, 0) | bit
 
     add(ECHO, ECHOES)
-    add(REFUSAL, *(phrases("refusal", name).triggers for name in ("whole", "forward")))
-    add(REFUSAL, *(words("refusal", name) for name in ("verbs", "gives")))
+    for name in ("whole", "forward"):
+        refusing = [phrase for phrase, _ in phrases("refusal", name).phrases()]
+        add(REFUSAL, {rarest(p.split(" ")) for p in refusing if "not" not in p.split(" ")})
+        add(_WITH_NOT, {rarest(p.split(" ")) for p in refusing if "not" in p.split(" ")})
+    add(_WITH_NOT, *(words("refusal", name) for name in ("verbs", "gives")))
+    add(_NOT, ("not",))
     add(MARK, kinds("context", "answers", "corrections", "conclusions").triggers)
     add(NO, ("no",))
     add(
@@ -59,7 +64,7 @@ def _bits() -> dict[str, int]:
         ("not",),
         VERDICTS,
         words("context", "missing"),
-        kinds("context", *CONTEXTS, "ignore").triggers,
+        {rarest(p.split(" ")) for p, _ in kinds("context", *CONTEXTS, "ignore").phrases() if "not" not in p.split(" ")},
         *(phrases("context", name).triggers for name in ("ruled_out", "outranked")),
     )
     return table
