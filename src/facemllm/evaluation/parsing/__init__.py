@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 
 from facemllm.core.errors import FaceMLLMError
+from facemllm.evaluation.parsing import quick
 from facemllm.evaluation.parsing.age import read_age, read_age_bin
 from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
@@ -15,11 +16,11 @@ from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
-from facemllm.evaluation.parsing.reading import Reading, parts, prepare
+from facemllm.evaluation.parsing.reading import Reading, parts
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
 from facemllm.evaluation.parsing.triggers import MARK, NO
-from facemllm.evaluation.parsing.wrappers import Cut
+from facemllm.evaluation.parsing.wrappers import Cut, unwrap
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
@@ -81,7 +82,11 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
-    whole = prepare(text[:_LONGEST], task)
+    taken = unwrap(text[:_LONGEST], task)
+    words, spans = cut(taken.text)
+    if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
+        return found
+    whole = Reading(words, spans, taken)
     if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)

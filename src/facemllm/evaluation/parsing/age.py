@@ -14,7 +14,7 @@ from typing import NamedTuple
 from facemllm.data.vocabularies import MAX_AGE, age_bin
 from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words, words_of
-from facemllm.evaluation.parsing.numbers import Number, find_numbers
+from facemllm.evaluation.parsing.numbers import NUMBER_WORDS, Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.triggers import CONTEXT
@@ -155,6 +155,17 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
     value = max(value + offset, 0.0)
     strength = _BOUNDED if bound else _MARKED if unit or marked else _PLAIN
     return _Years(value, value, first, end + unit, strength, bound=bound)
+
+
+@cache
+def age_words() -> frozenset[str]:
+    """Return all words beside which a number is more, less or something else than an age in years."""
+    terms = _terms()
+    own = terms.not_before | terms.other_units | terms.bounds | terms.periods.keys() | frozenset("-+/%°±")
+    shifts = words("age", "early") | words("age", "middle") | words("age", "late")
+    return (
+        own | shifts | _stage_years().keys() | _halves().triggers | NUMBER_WORDS | {"代", "max", "something"}
+    )
 
 
 class _Terms(NamedTuple):

@@ -63,7 +63,9 @@ def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
         linked = mention.end < len(text) and text[mention.end] in _LINKS
         if mention.end in shared:
             linked, after = True, shared[mention.end]
-        elif linked and after == "not" and text[mention.end] != ":" and not _ends_there(text, mention.end + 1):
+        elif (
+            linked and after == "not" and text[mention.end] != ":" and not _ends_there(text, mention.end + 1)
+        ):
             linked = False  # "he is not smiling" says nothing of being male
         denied = mention.negated or (linked and _AFTER.get(after) is False)
         holds = holds != (denied or (not linked and _under_absent(text, mention.first)))
@@ -106,9 +108,8 @@ def _shared_states(text: Sequence[str], plain: Sequence[Mention]) -> dict[int, s
             continue
         if other.end in found:
             found[one.end] = found[other.end]
-        elif tuple(text[other.end : other.end + 1]) == (":",) and text[other.end + 1 : other.end + 2]:
-            if text[other.end + 1] in _AFTER:
-                found[one.end] = text[other.end + 1]
+        elif (state := text[other.end + 1 : other.end + 2]) and text[other.end] == ":" and state[0] in _AFTER:
+            found[one.end] = state[0]
     return found
 
 

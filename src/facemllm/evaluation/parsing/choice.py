@@ -68,11 +68,11 @@ def _says_no_more(reading: Reading, letters: Sequence[Mention], text: Parsed) ->
 def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     """Read which option's text, or words that mean it, was said."""
     words_said = reading.words
-    hits = _literal(options).find(words_said)
+    hits = literal_options(options).find(words_said)
     said = (
-        in_context(
-            words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits], reading.bits
-        ) if hits else []
+        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits], reading.bits)
+        if hits
+        else []
     )
     if said and all(mention.negated for mention in said) and len(options) == 2:
         denied = {mention.label for mention in said}
@@ -169,7 +169,8 @@ def _is_refusal(option: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _literal(options: tuple[str, ...]) -> Lexicon[str]:
+def literal_options(options: tuple[str, ...]) -> Lexicon[str]:
+    """Return the words of the options, as they are or without what need not be said, as a lexicon."""
     entries = {" ".join(words_of(option)): option for option in options}
     for option in options:
         entries.setdefault(" ".join(_bare(option)), option)

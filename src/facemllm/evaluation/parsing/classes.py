@@ -26,7 +26,9 @@ def read_class(reading: Reading, task: str) -> Parsed:
             inside = {index for mention in absent for index in range(mention.first, mention.end)}
             found = [m for m in found if m.first not in inside or m.label == "neutral"] + absent
         if len(found) > 1 and all(mention.negated and mention.strength <= CUE for mention in found):
-            return Parsed("answer", "neutral", reading.span(found[0].first, found[-1].end))  # "no smile, no frown"
+            return Parsed(
+                "answer", "neutral", reading.span(found[0].first, found[-1].end)
+            )  # "no smile, no frown"
     parsed = resolve(reading, found, broader_dropped(task))
     if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
         return Parsed("answer", best.label, reading.span(best.first, best.end))

@@ -24,6 +24,7 @@ _INTRODUCED = frozenset(
         "text",
         "leaves",
         "category",
+        *"项是选为案",
     ]
 )
 _WEAKLY = frozenset(

@@ -15,7 +15,7 @@ _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)} | {
 _DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()}
 _SOMETHINGS = {f"{word}something": value for word, value in _TENS.items()}
 _ROUGHLY = {f"{word}ish": value for word, value in (_TENS | _UNITS).items()}
-_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
+NUMBER_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
 
 
 @dataclass(slots=True)
@@ -46,7 +46,9 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
     """
     found: list[Number] = []
     skip = listed = 0
-    for index in [i for i, word in enumerate(text) if word in _WORDS or word[0].isdecimal() or word == "a"]:
+    for index in [
+        i for i, word in enumerate(text) if word in NUMBER_WORDS or word[0].isdecimal() or word == "a"
+    ]:
         if index < skip:
             continue
         word = text[index]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
 from facemllm.evaluation.parsing.result import UNPARSED, Parsed, Place
-from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
-from facemllm.evaluation.parsing.triggers import ECHO, MARK, NO, REFUSAL, trigger_bits
-from facemllm.evaluation.parsing.wrappers import Cut, unwrap
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans
+from facemllm.evaluation.parsing.triggers import ECHO, REFUSAL, trigger_bits
+from facemllm.evaluation.parsing.wrappers import Cut
 
 _CLAUSE_ENDS = frozenset((",", ":"))
 _PAUSES = frozenset((",", ":", ".", ";"))
@@ -98,7 +98,8 @@ class Reading:
         asked = [
             (first, end)
             for first, end in self.sentences
-            if text[end - 1] == "?" or ("whether" in text[first:end] and text[first] in ("the", "you", "whether"))
+            if text[end - 1] == "?"
+            or ("whether" in text[first:end] and text[first] in ("the", "you", "whether"))
         ]
         asked = [(first, self._echo_end(first, end)) for first, end in asked]
         told = any(
@@ -121,7 +122,11 @@ class Reading:
         if any(i not in silent and word not in CLAUSE_BREAKS for i, word in enumerate(self.all_words)):
             return asked
         opens, start = words("refusal", "interrogatives"), min(refused)
-        return [one for one in asked if one[0] < start or not opens.isdisjoint(self.all_words[one[0] : one[0] + 3])]
+        return [
+            one
+            for one in asked
+            if one[0] < start or not opens.isdisjoint(self.all_words[one[0] : one[0] + 3])
+        ]
 
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
@@ -145,13 +150,6 @@ class Reading:
                 continue
             found.append((first + start, first + _resumes(sentence, after)))
         return found
-
-
-def prepare(text: str, task: str = "") -> Reading:
-    """Return an answer, out of what it is wrapped in, ready to be read."""
-    taken = unwrap(text, task)
-    tokens, spans = cut(taken.text)
-    return Reading(tokens, spans, taken)
 
 
 def parts(whole: Reading, task: str) -> Iterator[tuple[str, Reading]]:
@@ -185,7 +183,8 @@ def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[in
             continue  # "I would say happy": nothing was said before it
         before = text[mark.first - 1] if mark.first else "."
         if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
-            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before in ("and", "but"))
+            mark.value == "conclusions"
+            and (before in _PAUSES or before in BREAKS or before in ("and", "but"))
         ):
             found.append(mark.end)
     if task != "yesno" and "no" in text:  # "27, no, 26"
@@ -234,9 +233,11 @@ def _built(sentence: Sequence[str]) -> tuple[int, int] | None:
             at += 1
         if at < len(sentence) and sentence[at] in words("refusal", "verbs"):
             return index - 1, at + 1
-        if at + 1 < len(sentence) and sentence[at] in words("refusal", "gives") and not words(
-            "refusal", "enough"
-        ).isdisjoint(sentence[at + 1 : at + 3]):
+        if (
+            at + 1 < len(sentence)
+            and sentence[at] in words("refusal", "gives")
+            and not words("refusal", "enough").isdisjoint(sentence[at + 1 : at + 3])
+        ):
             return index - 1, at + 2
     return None
 

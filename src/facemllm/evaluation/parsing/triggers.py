@@ -13,7 +13,7 @@ from facemllm.evaluation.parsing.lexicon import kinds, phrases, rarest, words
 
 ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
 _NOT, _WITH_NOT = 32, 64  # "not" itself, and words that refuse only beside it
-"""The question said again; a refusal; an announcement, correction or conclusion; a "no"; what changes a label."""
+"""The question said again; a refusal; an announcement or correction; a "no"; what changes a label."""
 
 CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone")
 """Kinds of words that change what a label after them counts for."""
@@ -42,6 +42,12 @@ def trigger_bits(text: Sequence[str]) -> int:
 
 
 @cache
+def loud_words() -> frozenset[str]:
+    """Return all words with a bit that means something alone."""
+    return frozenset(word for word, bits in _bits().items() if bits & ~_WITH_NOT)
+
+
+@cache
 def _bits() -> dict[str, int]:
     table: dict[str, int] = {}
 
@@ -64,7 +70,11 @@ def _bits() -> dict[str, int]:
         ("not",),
         VERDICTS,
         words("context", "missing"),
-        {rarest(p.split(" ")) for p, _ in kinds("context", *CONTEXTS, "ignore").phrases() if "not" not in p.split(" ")},
+        {
+            rarest(p.split(" "))
+            for p, _ in kinds("context", *CONTEXTS, "ignore").phrases()
+            if "not" not in p.split(" ")
+        },
         *(phrases("context", name).triggers for name in ("ruled_out", "outranked")),
     )
     return table

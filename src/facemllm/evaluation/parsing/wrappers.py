@@ -138,7 +138,7 @@ def _flatten(value: Any, task: str, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _of_object(value, task, depth)
     if isinstance(value, list):
-        if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):  # noqa: E721
+        if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):
             return f"{value[0]}-{value[1]}"
         return ", ".join(_flatten(inner, task, depth + 1) for inner in value)
     if isinstance(value, bool):

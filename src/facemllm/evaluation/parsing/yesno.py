@@ -32,7 +32,11 @@ def read_yes_no(reading: Reading) -> Parsed:
             return Parsed("ambiguous", span=reading.span(first, end))
         return Parsed("answer", label, reading.span(first, end))
     for label, first, end in said:  # "he has no hat, but yes, he has glasses"
-        if text[first] in ("yes", "no") and tuple(text[end : end + 1]) in ((), (",",), (".",)) and text[first - 1] in _TURNS:
+        if (
+            text[first] in ("yes", "no")
+            and tuple(text[end : end + 1]) in ((), (",",), (".",))
+            and text[first - 1] in _TURNS
+        ):
             return Parsed("answer", label, reading.span(first, end))
     statement = _read_statement(reading)
     if statement is not None:

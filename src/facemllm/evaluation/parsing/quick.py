@@ -1,0 +1,147 @@
+"""The short way for plain answers: one label, and no word that could change what it counts for.
+
+Each reader here gives what the long way would give, or None, which leaves the answer to it. A test holds both
+ways to the same readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any
+
+from facemllm.data.vocabularies import MAX_AGE
+from facemllm.evaluation.parsing.age import age_words
+from facemllm.evaluation.parsing.choice import literal_options
+from facemllm.evaluation.parsing.letters import LETTERS
+from facemllm.evaluation.parsing.lexicon import Lexicon, vocabulary, words
+from facemllm.evaluation.parsing.result import Parsed, Place
+from facemllm.evaluation.parsing.triggers import ECHO, MARK, REFUSAL, loud_words, trigger_bits
+from facemllm.evaluation.parsing.wrappers import Cut
+
+LONGEST = 40
+"""Words of the longest answer that is tried."""
+
+_Table = Mapping[str, tuple[Any, frozenset[str]]]
+_PAUSES = frozenset(",.!\n;")
+_EITHER = frozenset(("and", "or", "/"))
+_AROUND = (((), ()), ((), (".",)), ((), (")",)), (("(",), (")",)), (("(",), (")", ".")))
+"""Signs before and after a letter that is all of an answer."""
+
+
+def read_quickly(task: str, text: Sequence[str], cut: Cut, options: tuple[str, ...] | None) -> Parsed | None:
+    """Read a plain answer from its words, or return None."""
+    if options:
+        return _read_option(text, cut, options) if task == "choice" else None
+    reader = _READERS.get(task)
+    return reader(text, cut) if reader else None
+
+
+def _read_label(text: Sequence[str], cut: Cut, task: str) -> Parsed | None:
+    if not _loud().isdisjoint(text):
+        return None
+    return _only_hit(text, cut, _labels(task))
+
+
+def _read_option(text: Sequence[str], cut: Cut, options: tuple[str, ...]) -> Parsed | None:
+    table = _option_words(options)
+    if table is None or not _loud().isdisjoint(text):
+        return None
+    forms = _forms(options)
+    if (found := forms.get(tuple(text))) is not None:
+        return Parsed("answer", options[found[0]], _place(cut, found[1], found[2]))
+    return _only_hit(text, cut, table)
+
+
+def _only_hit(text: Sequence[str], cut: Cut, table: _Table) -> Parsed | None:
+    """Return the label of the one word that states one; None where more could be meant."""
+    at, label = -1, None
+    for index, word in enumerate(text):
+        if word in table:
+            said, nexts = table[word]
+            if nexts and index + 1 < len(text) and text[index + 1] in nexts:
+                return None
+            if said is not None:
+                if at >= 0 or said == "":
+                    return None
+                at, label = index, said
+    return None if at < 0 else Parsed("answer", label, _place(cut, at, at + 1))
+
+
+def _read_age(text: Sequence[str], cut: Cut) -> Parsed | None:
+    if not age_words().isdisjoint(text) or not _loud().isdisjoint(text):
+        return None
+    found = [index for index, word in enumerate(text) if word[0].isdecimal()]
+    if len(found) != 1:
+        return None
+    word = text[found[0]]
+    if len(word) > 3 or word == "1" or word[-1] == "s" or not word.isdecimal() or int(word) > MAX_AGE:
+        return None
+    end = found[0] + 1
+    unit = end < len(text) and text[end] in words("age", "units")
+    return Parsed("answer", float(word), _place(cut, found[0], end + unit))
+
+
+def _read_yes_no(text: Sequence[str], cut: Cut) -> Parsed | None:
+    if not text or text[0] not in ("yes", "no") or (len(text) > 1 and text[1] not in _PAUSES):
+        return None
+    follows = next((word for word in text[1:] if word not in _PAUSES), "")
+    if follows in _EITHER or trigger_bits(text) & (ECHO | REFUSAL | MARK):
+        return None
+    return Parsed("answer", text[0], _place(cut, 0, 1))
+
+
+def _place(cut: Cut, first: int, end: int) -> Place | None:
+    return None if cut.offset is None else Place(cut.text, cut.offset, first, end)
+
+
+_READERS: dict[str, Callable[[Sequence[str], Cut], Parsed | None]] = {
+    "expression": partial(_read_label, task="expression"),
+    "gender": partial(_read_label, task="gender"),
+    "ethnicity": partial(_read_label, task="ethnicity"),
+    "age": _read_age,
+    "yesno": _read_yes_no,
+}
+
+
+@cache
+def _loud() -> frozenset[str]:
+    """Words that may change what a label counts for, or belong to a refusal or a question."""
+    return loud_words() | words("statements", "denials")
+
+
+@cache
+def _labels(task: str) -> _Table:
+    return _first_words(vocabulary(task), lambda value: value[0] if value else "")
+
+
+def _first_words(lexicon: Lexicon[Any], label: Callable[[Any], Any]) -> dict[str, tuple[Any, frozenset[str]]]:
+    """Return, by their first word, what the phrases of one word mean and how longer ones go on."""
+    table: dict[str, tuple[Any, frozenset[str]]] = {}
+    for phrase, value in lexicon.phrases():
+        first, *rest = phrase.split(" ")
+        said, nexts = table.get(first, (None, frozenset()))
+        table[first] = (said, nexts | {rest[0]}) if rest else (label(value), nexts)
+    return table
+
+
+@lru_cache(maxsize=1024)
+def _option_words(options: tuple[str, ...]) -> _Table | None:
+    """Return the first words of options, and letters as words that leave an answer to the long way."""
+    table = _first_words(literal_options(options), lambda value: value)
+    letters = set(LETTERS[: len(options)])
+    if any(len(word) == 1 for word in table) or len(set(options)) < len(options):
+        return None
+    for letter in letters:
+        table[letter] = ("", frozenset())
+    return table
+
+
+@lru_cache(maxsize=1024)
+def _forms(options: tuple[str, ...]) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """Return the ways to name an option by its letter alone: which option, and where its letter stands."""
+    found: dict[tuple[str, ...], tuple[int, int, int]] = {}
+    for index, letter in zip(range(len(options)), LETTERS, strict=False):
+        for before, after in _AROUND:
+            found[(*before, letter, *after)] = (index, len(before), len(before) + 1)
+    return found
