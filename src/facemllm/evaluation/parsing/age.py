@@ -14,7 +14,7 @@ from typing import NamedTuple
 from facemllm.data.vocabularies import MAX_AGE, age_bin
 from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words, words_of
-from facemllm.evaluation.parsing.numbers import NUMBER_WORDS, Number, find_numbers
+from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
 from facemllm.evaluation.parsing.triggers import CONTEXT
@@ -157,15 +157,17 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
     return _Years(value, value, first, end + unit, strength, bound=bound)
 
 
+def only_years(text: Sequence[str]) -> _Years | None:
+    """Return the one age, or range of ages, that a text without :func:`age_words` says, or None."""
+    found = [years for number in find_numbers(text) if (years := _as_years(text, number)) is not None]
+    found = _ranges(text, found)
+    return found[0] if len(found) == 1 else None
+
+
 @cache
 def age_words() -> frozenset[str]:
-    """Return all words beside which a number is more, less or something else than an age in years."""
-    terms = _terms()
-    own = terms.not_before | terms.other_units | terms.bounds | terms.periods.keys() | frozenset("-+/%°±")
-    shifts = words("age", "early") | words("age", "middle") | words("age", "late")
-    return (
-        own | shifts | _stage_years().keys() | _halves().triggers | NUMBER_WORDS | {"代", "max", "something"}
-    )
+    """Return words by which an age may be said without a number."""
+    return _stage_years().keys() | _halves().triggers
 
 
 class _Terms(NamedTuple):

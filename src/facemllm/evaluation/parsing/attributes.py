@@ -80,7 +80,7 @@ def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
 
 
 def _signs(reading: Reading, plain: Sequence[Mention]) -> tuple[list[str], dict[int, bool]]:
-    """Return the text without the signs that follow names ("Smiling ✅"), and what they say by their place."""
+    """Return the text without the signs after names ("Smiling ✅"), and what they say by their place."""
     text, firsts = list(reading.words), {mention.first for mention in plain}
     found: dict[int, bool] = {}
     for mention in plain:

@@ -80,6 +80,12 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
     return in_context(text, found, reading.bits)
 
 
+def is_article(text: Sequence[str], index: int) -> bool:
+    """Say whether an "a" can only be an article: another word follows, and none that an option would have."""
+    after = text[index + 1] if index + 1 < len(text) else ""
+    return after.isalpha() and after not in _ENDS and after not in _VERBS and after not in _LISTING
+
+
 def _ordinal(text: Sequence[str], count: int) -> Mention | None:
     """Return the option meant by "the second option", "third one" or "the last choice"."""
     for index, word in enumerate(text[:-1]):

@@ -11,10 +11,10 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 from facemllm.data.vocabularies import MAX_AGE
-from facemllm.evaluation.parsing.age import age_words
+from facemllm.evaluation.parsing.age import age_words, only_years
 from facemllm.evaluation.parsing.choice import literal_options
-from facemllm.evaluation.parsing.letters import LETTERS
-from facemllm.evaluation.parsing.lexicon import Lexicon, vocabulary, words
+from facemllm.evaluation.parsing.letters import LETTERS, is_article
+from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words, words_of
 from facemllm.evaluation.parsing.result import Parsed, Place
 from facemllm.evaluation.parsing.triggers import ECHO, MARK, REFUSAL, loud_words, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut
@@ -31,29 +31,43 @@ _AROUND = (((), ()), ((), (".",)), ((), (")",)), (("(",), (")",)), (("(",), (")"
 
 def read_quickly(task: str, text: Sequence[str], cut: Cut, options: tuple[str, ...] | None) -> Parsed | None:
     """Read a plain answer from its words, or return None."""
+    start = _announced(text) if text and text[0] in _announcing() else 0
     if options:
-        return _read_option(text, cut, options) if task == "choice" else None
+        return _read_option(text[start:], cut, start, options) if task == "choice" else None
     reader = _READERS.get(task)
-    return reader(text, cut) if reader else None
+    return reader(text[start:] if start else text, cut, start) if reader else None
 
 
-def _read_label(text: Sequence[str], cut: Cut, task: str) -> Parsed | None:
+def _announced(text: Sequence[str]) -> int:
+    """Return how many words at the start only announce the answer: "The answer is", "I would say"."""
+    hit = kinds("context", "answers", "conclusions").at(text, 0)
+    return hit.end if hit and hit.end < len(text) else 0
+
+
+@cache
+def _announcing() -> frozenset[str]:
+    return frozenset(phrase.split(" ")[0] for phrase, _ in kinds("context", "answers", "conclusions").phrases())
+
+
+def _read_label(text: Sequence[str], cut: Cut, start: int, task: str) -> Parsed | None:
     if not _loud().isdisjoint(text):
         return None
-    return _only_hit(text, cut, _labels(task))
+    return _only_hit(text, cut, start, _labels(task))
 
 
-def _read_option(text: Sequence[str], cut: Cut, options: tuple[str, ...]) -> Parsed | None:
+def _read_option(
+    text: Sequence[str], cut: Cut, start: int, options: tuple[str, ...]
+) -> Parsed | None:
     table = _option_words(options)
     if table is None or not _loud().isdisjoint(text):
         return None
     forms = _forms(options)
     if (found := forms.get(tuple(text))) is not None:
-        return Parsed("answer", options[found[0]], _place(cut, found[1], found[2]))
-    return _only_hit(text, cut, table)
+        return Parsed("answer", options[found[0]], _place(cut, start + found[1], start + found[2]))
+    return _only_hit(text, cut, start, table)
 
 
-def _only_hit(text: Sequence[str], cut: Cut, table: _Table) -> Parsed | None:
+def _only_hit(text: Sequence[str], cut: Cut, start: int, table: _Table) -> Parsed | None:
     """Return the label of the one word that states one; None where more could be meant."""
     at, label = -1, None
     for index, word in enumerate(text):
@@ -62,40 +76,38 @@ def _only_hit(text: Sequence[str], cut: Cut, table: _Table) -> Parsed | None:
             if nexts and index + 1 < len(text) and text[index + 1] in nexts:
                 return None
             if said is not None:
+                if said == "" and word == "a" and is_article(text, index):
+                    continue
                 if at >= 0 or said == "":
                     return None
                 at, label = index, said
-    return None if at < 0 else Parsed("answer", label, _place(cut, at, at + 1))
+    return None if at < 0 else Parsed("answer", label, _place(cut, start + at, start + at + 1))
 
 
-def _read_age(text: Sequence[str], cut: Cut) -> Parsed | None:
+def _read_age(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
     if not age_words().isdisjoint(text) or not _loud().isdisjoint(text):
         return None
-    found = [index for index, word in enumerate(text) if word[0].isdecimal()]
-    if len(found) != 1:
+    years = only_years(text)
+    if years is None or years.middle > MAX_AGE:
         return None
-    word = text[found[0]]
-    if len(word) > 3 or word == "1" or word[-1] == "s" or not word.isdecimal() or int(word) > MAX_AGE:
-        return None
-    end = found[0] + 1
-    unit = end < len(text) and text[end] in words("age", "units")
-    return Parsed("answer", float(word), _place(cut, found[0], end + unit))
+    return Parsed("answer", round(years.middle, 2), _place(cut, start + years.first, start + years.end))
 
 
-def _read_yes_no(text: Sequence[str], cut: Cut) -> Parsed | None:
+def _read_yes_no(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
     if not text or text[0] not in ("yes", "no") or (len(text) > 1 and text[1] not in _PAUSES):
         return None
-    follows = next((word for word in text[1:] if word not in _PAUSES), "")
-    if follows in _EITHER or trigger_bits(text) & (ECHO | REFUSAL | MARK):
+    rest = text[1:]
+    follows = next((word for word in rest if word not in _PAUSES), "")
+    if follows in _EITHER or trigger_bits(rest) & (ECHO | REFUSAL | MARK):
         return None
-    return Parsed("answer", text[0], _place(cut, 0, 1))
+    return Parsed("answer", text[0], _place(cut, start, start + 1))
 
 
 def _place(cut: Cut, first: int, end: int) -> Place | None:
     return None if cut.offset is None else Place(cut.text, cut.offset, first, end)
 
 
-_READERS: dict[str, Callable[[Sequence[str], Cut], Parsed | None]] = {
+_READERS: dict[str, Callable[[Sequence[str], Cut, int], Parsed | None]] = {
     "expression": partial(_read_label, task="expression"),
     "gender": partial(_read_label, task="gender"),
     "ethnicity": partial(_read_label, task="ethnicity"),
@@ -144,4 +156,8 @@ def _forms(options: tuple[str, ...]) -> dict[tuple[str, ...], tuple[int, int, in
     for index, letter in zip(range(len(options)), LETTERS, strict=False):
         for before, after in _AROUND:
             found[(*before, letter, *after)] = (index, len(before), len(before) + 1)
+            if after:  # "B. sad", "(B) sad"
+                own = words_of(options[index])
+                for tail in ((), (".",)):
+                    found[(*before, letter, *after[:1], *own, *tail)] = (index, len(before), len(before) + 1)
     return found

@@ -43,8 +43,10 @@ def trigger_bits(text: Sequence[str]) -> int:
 
 @cache
 def loud_words() -> frozenset[str]:
-    """Return all words with a bit that means something alone."""
-    return frozenset(word for word, bits in _bits().items() if bits & ~_WITH_NOT)
+    """Return the words that may matter to a text with one label: all but those that only weigh labels."""
+    denying = kinds("context", "negators", "unclaimed").triggers | phrases("context", "ruled_out").triggers
+    denying |= words("context", "missing") | VERDICTS.keys() | {"not"}
+    return denying | {word for word, bits in _bits().items() if bits & (ECHO | REFUSAL | MARK | NO)}
 
 
 @cache
