@@ -44,6 +44,7 @@ TASKS = (*_READERS, "choice", "attributes")
 _KNOWN = frozenset(TASKS)
 
 _DECISIVE = ("answer", "ambiguous", "refusal")
+_CHANGEABLE = frozenset(("pose", "attributes", "au"))  # tasks whose labels are dicts or lists
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
@@ -75,7 +76,7 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     """
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
-    if isinstance(parsed.label, (dict, list)):
+    if task in _CHANGEABLE and parsed.label is not None:
         return parsed._replace(label=parsed.label.copy())
     return parsed
 
@@ -83,10 +84,10 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     taken = unwrap(text[:_LONGEST], task)
-    words, spans = cut(taken.text)
+    words, plain = cut(taken.text)
     if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
         return found
-    whole = Reading(words, spans, taken)
+    whole = Reading(words, plain, taken)
     if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)
@@ -188,8 +189,8 @@ def _main_clause(reading: Reading) -> Reading | None:
 
 
 def _reading(text: str) -> Reading:
-    words, spans = cut(text)
-    return Reading(words, spans, Cut(text))
+    words, plain = cut(text)
+    return Reading(words, plain, Cut(text))
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:

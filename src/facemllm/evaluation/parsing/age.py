@@ -16,7 +16,7 @@ from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words, words_of
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.triggers import CONTEXT
 
 _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
@@ -80,7 +80,7 @@ def read_age(reading: Reading) -> Parsed:
 
 def _answer(reading: Reading, years: _Years) -> Parsed:
     span, middle = reading.span(years.first, years.end), years.middle
-    return Parsed("wrong type", None, span) if middle > MAX_AGE else Parsed("answer", round(middle, 2), span)
+    return Parsed("wrong type", None, span) if middle > MAX_AGE else answer(round(middle, 2), span)
 
 
 def _told(best: list[_Years]) -> list[_Years]:

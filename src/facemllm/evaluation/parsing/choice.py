@@ -22,7 +22,7 @@ from facemllm.evaluation.parsing.lexicon import (
 )
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed, Place
+from facemllm.evaluation.parsing.result import Parsed, Place, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
@@ -50,11 +50,11 @@ def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
         left = [i for i in range(len(options)) if i not in {m.label for m in letters if m.negated}]
         if text.outcome == "answer" or (chosen.outcome != "ambiguous" and len(left) != 1):
             return text
-        return chosen if len(left) != 1 else Parsed("answer", options[left[0]])
+        return chosen if len(left) != 1 else answer(options[left[0]])
     option = options[chosen.label]
     if text.outcome == "answer" and text.label != option and not _says_no_more(reading, letters, text):
         return Parsed("ambiguous", span=chosen.place)
-    return Parsed("answer", option, chosen.place)
+    return answer(option, chosen.place)
 
 
 def _says_no_more(reading: Reading, letters: Sequence[Mention], text: Parsed) -> bool:
@@ -78,7 +78,7 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
         denied = {mention.label for mention in said}
         others = [option for option in options if option not in denied]
         if len(others) == 1:  # of two options, denying one is choosing the other
-            return Parsed("answer", others[0], reading.span(said[0].first, said[0].end))
+            return answer(others[0], reading.span(said[0].first, said[0].end))
     if any(not mention.negated for mention in said):
         return resolve(reading, said)
     meant = _read_meaning(reading, options)
@@ -86,11 +86,11 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
         return meant
     alike = _alike(reading, options)
     if alike is not None:
-        return Parsed("answer", alike)
+        return answer(alike)
     if meant.outcome == "refusal":
         unknown = [option for option in options if _is_refusal(option)]
         if len(unknown) == 1:
-            return Parsed("answer", unknown[0], meant.place)
+            return answer(unknown[0], meant.place)
     return meant
 
 
@@ -103,7 +103,7 @@ def _read_meaning(reading: Reading, options: tuple[str, ...]) -> Parsed:
         if parsed.outcome != "answer":
             return parsed
         if parsed.label in labels:
-            return Parsed("answer", options[labels.index(parsed.label)], parsed.place)
+            return answer(options[labels.index(parsed.label)], parsed.place)
     return reading.nothing()
 
 
@@ -113,13 +113,13 @@ def _read_in_range(reading: Reading, options: Sequence[str]) -> Parsed:
         numbers = [number for number in find_numbers(reading.words) if not number.decade]
         if len(numbers) != 1:
             return parsed
-        parsed = Parsed("answer", numbers[0].value, reading.span(numbers[0].first, numbers[0].end))
+        parsed = answer(numbers[0].value, reading.span(numbers[0].first, numbers[0].end))
     if parsed.outcome != "answer":
         return parsed
     for option in options:
         bounds = read_range(option)
         if bounds and bounds[0] <= parsed.label < bounds[1] + 1:
-            return Parsed("answer", option, parsed.place)
+            return answer(option, parsed.place)
     return reading.nothing()
 
 

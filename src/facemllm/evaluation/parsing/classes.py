@@ -8,7 +8,7 @@ from functools import cache
 from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
 from facemllm.evaluation.parsing.lexicon import CUE, WORD, filler, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _INITIALS = {"gender": {"m": "male", "f": "female"}}
@@ -31,7 +31,7 @@ def read_class(reading: Reading, task: str) -> Parsed:
             )  # "no smile, no frown"
     parsed = resolve(reading, found, broader_dropped(task))
     if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
-        return Parsed("answer", best.label, reading.span(best.first, best.end))
+        return answer(best.label, reading.span(best.first, best.end))
     if parsed.outcome == "unparsed" and not found:
         return _bare(reading, task) or _misspelt(reading, task) or parsed
     return parsed
@@ -56,7 +56,7 @@ def _bare(reading: Reading, task: str) -> Parsed | None:
         return None
     word = reading.words[said[0]]
     label = "neutral" if task == "expression" and word in _NONE else _INITIALS.get(task, {}).get(word)
-    return Parsed("answer", label, reading.span(said[0], said[0] + 1)) if label else None
+    return answer(label, reading.span(said[0], said[0] + 1)) if label else None
 
 
 def _misspelt(reading: Reading, task: str) -> Parsed | None:
@@ -68,7 +68,7 @@ def _misspelt(reading: Reading, task: str) -> Parsed | None:
     for index in said:
         label = _corrected(reading.words[index], task)
         if label is not None:
-            return Parsed("answer", label, reading.span(index, index + 1))
+            return answer(label, reading.span(index, index + 1))
     return None
 
 

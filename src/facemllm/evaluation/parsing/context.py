@@ -10,7 +10,7 @@ from typing import Any
 
 from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, phrases, synonyms, words
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
 from facemllm.evaluation.parsing.triggers import CONTEXT, CONTEXTS, VERDICTS
 
@@ -123,14 +123,14 @@ def resolve(
     if not live:
         return reading.nothing()
     if len(live) == 1:
-        return Parsed("answer", live[0].label, reading.span(live[0].first, live[0].end))
+        return answer(live[0].label, reading.span(live[0].first, live[0].end))
     strongest = max(mention.strength for mention in live)
     best = [mention for mention in live if mention.strength == strongest]
     best = merge(best) if merge else best
     span = reading.span(best[0].first, best[0].end)
     if any(mention.label != best[0].label for mention in best):
         return Parsed("ambiguous", span=span)
-    return Parsed("answer", best[0].label, span)
+    return answer(best[0].label, span)
 
 
 @cache

@@ -117,7 +117,7 @@ def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
     if first is None or all(word in _UNSAID for word in rest):
         return reading
     return Reading(
-        [*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.spans, reading.cut
+        [*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.plain, reading.cut
     )
 
 

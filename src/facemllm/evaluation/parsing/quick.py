@@ -15,7 +15,7 @@ from facemllm.evaluation.parsing.age import age_words, only_years
 from facemllm.evaluation.parsing.choice import literal_options
 from facemllm.evaluation.parsing.letters import LETTERS, is_article
 from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words, words_of
-from facemllm.evaluation.parsing.result import Parsed, Place
+from facemllm.evaluation.parsing.result import Parsed, Place, answer
 from facemllm.evaluation.parsing.triggers import ECHO, MARK, REFUSAL, loud_words, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut
 
@@ -63,7 +63,7 @@ def _read_option(
         return None
     forms = _forms(options)
     if (found := forms.get(tuple(text))) is not None:
-        return Parsed("answer", options[found[0]], _place(cut, start + found[1], start + found[2]))
+        return answer(options[found[0]], _place(cut, start + found[1], start + found[2]))
     return _only_hit(text, cut, start, table)
 
 
@@ -81,7 +81,7 @@ def _only_hit(text: Sequence[str], cut: Cut, start: int, table: _Table) -> Parse
                 if at >= 0 or said == "":
                     return None
                 at, label = index, said
-    return None if at < 0 else Parsed("answer", label, _place(cut, start + at, start + at + 1))
+    return None if at < 0 else answer(label, _place(cut, start + at, start + at + 1))
 
 
 def _read_age(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
@@ -90,7 +90,7 @@ def _read_age(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
     years = only_years(text)
     if years is None or years.middle > MAX_AGE:
         return None
-    return Parsed("answer", round(years.middle, 2), _place(cut, start + years.first, start + years.end))
+    return answer(round(years.middle, 2), _place(cut, start + years.first, start + years.end))
 
 
 def _read_yes_no(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
@@ -100,11 +100,11 @@ def _read_yes_no(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
     follows = next((word for word in rest if word not in _PAUSES), "")
     if follows in _EITHER or trigger_bits(rest) & (ECHO | REFUSAL | MARK):
         return None
-    return Parsed("answer", text[0], _place(cut, start, start + 1))
+    return answer(text[0], _place(cut, start, start + 1))
 
 
 def _place(cut: Cut, first: int, end: int) -> Place | None:
-    return None if cut.offset is None else Place(cut.text, cut.offset, first, end)
+    return None if cut.offset is None else tuple.__new__(Place, (cut.text, cut.offset, first, end))
 
 
 _READERS: dict[str, Callable[[Sequence[str], Cut, int], Parsed | None]] = {

@@ -26,8 +26,8 @@ class Reading:
 
     Args:
         all_words: The tokens, in order.
-        spans: Where each stood in the text that was cut.
-        cut: The text.
+        plain: The text that was cut, in lower case.
+        cut: The text as it was written.
         offset: How many of its tokens stand before this part of it.
 
     Attributes:
@@ -35,12 +35,13 @@ class Reading:
         bits: What :func:`trigger_bits` says of the tokens.
     """
 
-    __slots__ = ("_refused", "_sentences", "all_words", "bits", "cut", "offset", "spans", "words")
+    __slots__ = ("_refused", "_sentences", "_spans", "all_words", "bits", "cut", "offset", "plain", "words")
 
-    def __init__(self, all_words: list[str], spans: Spans, cut: Cut, offset: int = 0) -> None:
+    def __init__(self, all_words: list[str], plain: str, cut: Cut, offset: int = 0) -> None:
         self.all_words = self.words = all_words
-        self.spans, self.cut, self.offset, self.bits = spans, cut, offset, trigger_bits(all_words)
+        self.plain, self.cut, self.offset, self.bits = plain, cut, offset, trigger_bits(all_words)
         self._sentences: list[tuple[int, int]] | None = None
+        self._spans: Spans | None = None
         self._refused: list[tuple[int, int]] = []
         if not self.bits & (ECHO | REFUSAL):
             return
@@ -55,17 +56,20 @@ class Reading:
 
     def part(self, first: int, end: int) -> Reading:
         """Return tokens ``first`` to ``end`` as a reading of their own."""
-        return Reading(self.all_words[first:end], self.spans, self.cut, self.offset + first)
+        return Reading(self.all_words[first:end], self.plain, self.cut, self.offset + first)
 
     def span(self, first: int, end: int) -> Place | None:
         """Return where tokens ``first`` to ``end`` stand; None where they were not written so."""
         if self.cut.offset is None or first >= end:
             return None
-        return Place(self.cut.text, self.cut.offset, first + self.offset, end + self.offset)
+        offset = self.offset
+        return tuple.__new__(Place, (self.cut.text, self.cut.offset, first + offset, end + offset))
 
     def source(self, index: int) -> str:
         """Return a token as it was written."""
-        start, end = self.spans[index + self.offset]
+        if self._spans is None:
+            self._spans = Spans(self.plain)
+        start, end = self._spans[index + self.offset]
         return self.cut.text[start:end]
 
     def nothing(self) -> Parsed:

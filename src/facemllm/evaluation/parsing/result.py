@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from facemllm.evaluation.parsing.text import cut
+from facemllm.evaluation.parsing.text import Spans, cut
 
 Outcome = Literal["answer", "refusal", "unparsed", "ambiguous", "wrong type"]
 OUTCOMES: tuple[Outcome, ...] = ("answer", "refusal", "unparsed", "ambiguous", "wrong type")
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
     def characters(self) -> tuple[int, int]:
         """Return the characters of the whole answer that the tokens stand for."""
-        spans = cut(self.text)[1]
+        spans = Spans(cut(self.text)[1])
         return spans[self.first][0] + self.offset, spans[self.end - 1][1] + self.offset
 
 
@@ -58,6 +58,11 @@ class Parsed(_Fields):
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {"outcome": self.outcome, "label": self.label}
+
+
+def answer(label: Any, place: tuple[int, int] | Place | None = None) -> Parsed:
+    """Return an answer; the same as to construct one, and quicker."""
+    return tuple.__new__(Parsed, ("answer", label, place))
 
 
 UNPARSED = Parsed("unparsed")

@@ -24,6 +24,7 @@ _TOKEN = re.compile(
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
     r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
 )
+_find_ascii = _ASCII_TOKEN.findall
 _PLAIN = str.maketrans(
     "’‘ʼ´`“”–−‐‑…\u2028\u2029，。：；！？（）【】、～", "'''''\"\"----.\n\n,.:;!?()[],~"
 )  # one character for one: positions stay
@@ -92,18 +93,23 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
         >>> [token.text for token in tokenize("She isn't clean-shaven: 30-35, mid-30s!")]
         ['she', 'is', 'not', 'clean', 'shaven', ':', '30', '-', '35', ',', 'mid', '-', '30s', '!']
     """
-    words, spans = cut(text)
+    words, plain = cut(text)
+    spans = Spans(plain)
     return [Token(word, spans[i][0] + offset, spans[i][1] + offset) for i, word in enumerate(words)]
 
 
-def cut(text: str) -> tuple[list[str], Spans]:
-    """Return the words of a text and their places; the form that readers work on."""
-    plain = _lower(text)
-    written = _pattern(plain).findall(plain)
+def cut(text: str) -> tuple[list[str], str]:
+    """Return the words of a text, which readers work on, and the text they were cut from, in lower case."""
+    if text.isascii():
+        plain = text.lower()
+        written = _find_ascii(plain)
+    else:
+        plain = _lower(text)
+        written = _pattern(plain).findall(plain)
     if _DASHES.isdisjoint(written):
         if _CHANGED.isdisjoint(written) and "'" not in plain and "," not in plain:
-            return written, Spans(plain)
-        return [form for word in written for form in _FORMS[word]], Spans(plain)
+            return written, plain
+        return [form for word in written for form in _FORMS[word]], plain
     words: list[str] = []
     end = 0
     for word in written:
@@ -113,7 +119,7 @@ def cut(text: str) -> tuple[list[str], Spans]:
             end = plain.index(word, end) + 1
             if sign := _dash(plain, end - 1, end):
                 words.append(sign)
-    return words, Spans(plain)
+    return words, plain
 
 
 class _Forms(dict[str, tuple[str, ...]]):
@@ -139,8 +145,6 @@ def _pattern(plain: str) -> re.Pattern[str]:
 
 def _lower(text: str) -> str:
     """Return the text in lower case with plain quotes, of the same length."""
-    if text.isascii():
-        return text.lower()
     plain = text.translate(_PLAIN)
     lower = plain.lower()
     if len(lower) == len(text):
