@@ -41,6 +41,7 @@ _LINKS = frozenset(
     ]
 )
 _ABSENT = frozenset(("0", "no", "false", "absent", "inactive", "not", "off"))
+_NONE = frozenset(("not", "no", "none", "without"))
 _STATES = frozenset((":", "is", "are", "appears", "remains"))
 
 
@@ -62,6 +63,8 @@ def read_action_units(reading: Reading) -> Parsed:
         span = reading.span(found[0].first, found[-1].end)
         return Parsed("answer", sorted(unit for unit, holds in states.items() if holds), span)
     none = phrases("au", "none").find(text)
+    if not none and not _NONE.isdisjoint(text) and not words("au", "heads").isdisjoint(text):
+        return Parsed("answer", [])  # "I don't see any active action units"
     if none or _only_none(text):
         return Parsed("answer", [], reading.span(none[0].first, none[0].end) if none else None)
     return reading.nothing()
@@ -72,6 +75,8 @@ def _numbers(text: Sequence[str]) -> list[Mention]:
     found: list[Mention] = []
     heads = words("au", "heads")
     if heads.isdisjoint(text):
+        if (listed := _under_states(text)) is not None:
+            return listed
         if all(word.isdecimal() or word in _LINKS or word in CLAUSE_BREAKS for word in text):
             return [Mention(n, i, i + 1, 2.0) for i, word in enumerate(text) if (n := _unit(word))]
         return found
@@ -86,6 +91,18 @@ def _numbers(text: Sequence[str]) -> list[Mention]:
         elif counting and word not in _LINKS:
             counting = False
     return found
+
+
+def _under_states(text: Sequence[str]) -> list[Mention] | None:
+    """Return the numbers listed under "Active:", those under "Inactive:" left out; None without such a list."""
+    found, state, said = [], "", False
+    for index, word in enumerate(text):
+        if text[index + 1 : index + 2] == [":"]:
+            state = word
+            said |= word in ("active", "activated")
+        elif (unit := _unit(word)) and state in ("active", "activated"):
+            found.append(Mention(unit, index, index + 1, 2.0))
+    return found if said else None
 
 
 def _unit(word: str) -> int:

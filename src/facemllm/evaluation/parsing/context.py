@@ -20,7 +20,7 @@ REACH = 6
 _FAR = ("dismissals", "unclaimed")
 """Kinds that reach to the end of their clause, over verbs."""
 _DENYING = frozenset(("negators", "unclaimed"))
-_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0, "outdone": -1.5}
+_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0, "outdone": -1.5, "compared": -4.0}
 _NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3

@@ -15,7 +15,7 @@ ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
 _NOT, _WITH_NOT = 32, 64  # "not" itself, and words that refuse only beside it
 """The question said again; a refusal; an announcement or correction; a "no"; what changes a label."""
 
-CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone")
+CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone", "compared")
 """Kinds of words that change what a label after them counts for."""
 
 VERDICTS = {"yes": True, "true": True, "no": False, "false": False, "unlikely": False, "absent": False}
