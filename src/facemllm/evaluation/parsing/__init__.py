@@ -48,7 +48,7 @@ _CHANGEABLE = frozenset(("pose", "attributes", "au"))  # tasks whose labels are 
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
-_LONGEST = 4000  # characters of an answer that are read from each end; nobody answers at greater length
+_LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
 def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
@@ -83,7 +83,7 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
-    taken = unwrap(text[:_LONGEST], task)
+    taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
     words, plain = cut(taken.text)
     if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
         return found
@@ -96,6 +96,11 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     if result.outcome == "unparsed" and _is_other_type(whole, task):
         return Parsed("wrong type", span=whole.span(0, len(whole.all_words)))
     return result
+
+
+def _ends(text: str, task: str) -> Cut:
+    """Return the beginning and the end of a text too long to be read whole."""
+    return Cut(unwrap(f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}", task).text, None)
 
 
 def _by_parts(whole: Reading, task: str, choices: tuple[str, ...] | None) -> Parsed | None:

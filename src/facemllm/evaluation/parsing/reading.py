@@ -106,10 +106,11 @@ class Reading:
             or ("whether" in text[first:end] and text[first] in ("the", "you", "whether"))
         ]
         asked = [(first, self._echo_end(first, end)) for first, end in asked]
+        echoes = set(asked)
         told = any(
             end - first > 1 or text[first] not in BREAKS
             for first, end in self.sentences
-            if (first, end) not in asked
+            if (first, end) not in echoes
         )
         return asked if told else []
 
