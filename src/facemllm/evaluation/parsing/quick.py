@@ -46,7 +46,9 @@ def _announced(text: Sequence[str]) -> int:
 
 @cache
 def _announcing() -> frozenset[str]:
-    return frozenset(phrase.split(" ")[0] for phrase, _ in kinds("context", "answers", "conclusions").phrases())
+    return frozenset(
+        phrase.split(" ")[0] for phrase, _ in kinds("context", "answers", "conclusions").phrases()
+    )
 
 
 def _read_label(text: Sequence[str], cut: Cut, start: int, task: str) -> Parsed | None:
@@ -55,9 +57,7 @@ def _read_label(text: Sequence[str], cut: Cut, start: int, task: str) -> Parsed 
     return _only_hit(text, cut, start, _labels(task))
 
 
-def _read_option(
-    text: Sequence[str], cut: Cut, start: int, options: tuple[str, ...]
-) -> Parsed | None:
+def _read_option(text: Sequence[str], cut: Cut, start: int, options: tuple[str, ...]) -> Parsed | None:
     table = _option_words(options)
     if table is None or not _loud().isdisjoint(text):
         return None
