@@ -473,7 +473,8 @@ def test_a_short_way_that_reads_otherwise_is_noticed(monkeypatch):
 
 @pytest.mark.parametrize(
     "part", ["[", '{"a":', "{'a':'b' ", "<a>", "<answer>x", "```a\n", "**a", "a'", "1,", "1-", "? ", "A ",
-             "not happy or sad, ", "12 34 ", "mid ", "so happy, ", "I can't tell. ", "the answer is A. ", "是"],
+             "not happy or sad, ", "12 34 ", "mid ", "so happy, ", "I can't tell. ", "The answer is A. ",
+             "是"],
 )  # fmt: skip
 def test_no_text_takes_long(part):
     text = part * (100_000 // len(part))

@@ -136,7 +136,8 @@ def score_facehumanbench(
     Raises:
         DatasetError: If there are no results, or they are not those of Face-Human-Bench.
     """
-    official, corrected = defaultdict(_zeros), defaultdict(_zeros)
+    official: dict[str, dict[str, int]] = defaultdict(_zeros)
+    corrected: dict[str, dict[str, int]] = defaultdict(_zeros)
     differences, outcomes = [], dict.fromkeys(COUNTS.values(), 0)
     for index, (result, language) in enumerate(_results(results)):
         asked = _asked(result, index)

@@ -167,7 +167,7 @@ def only_years(text: Sequence[str]) -> _Years | None:
 @cache
 def age_words() -> frozenset[str]:
     """Return words by which an age may be said without a number."""
-    return _stage_years().keys() | _halves().triggers
+    return frozenset(_stage_years().keys() | _halves().triggers)
 
 
 class _Terms(NamedTuple):

@@ -94,7 +94,7 @@ def _numbers(text: Sequence[str]) -> list[Mention]:
 
 
 def _under_states(text: Sequence[str]) -> list[Mention] | None:
-    """Return the numbers listed under "Active:", those under "Inactive:" left out; None without such a list."""
+    """Return the numbers listed under "Active:", not those under "Inactive:"; None without such a list."""
     found, state, said = [], "", False
     for index, word in enumerate(text):
         if text[index + 1 : index + 2] == [":"]:

@@ -56,7 +56,7 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
             if _numbers_a_line(text, index, listed):
                 listed += 1
                 continue
-            number = _digits(word, index)
+            number: Number | None = _digits(word, index)
         elif word != "a" or tuple(text[index + 1 : index + 2]) == ("hundred",):
             number = _words(text, index)
         else:

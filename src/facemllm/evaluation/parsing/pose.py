@@ -289,7 +289,7 @@ def _amounts() -> dict[str, str]:
 def _known() -> frozenset[str]:
     """Words that :func:`_parts` does something about."""
     said = _directions().keys() | _axes().keys() | _amounts().keys()
-    return said | _ENDS | words("pose", "moves") | words("pose", "zero")
+    return frozenset(said | _ENDS | words("pose", "moves") | words("pose", "zero"))
 
 
 @cache
