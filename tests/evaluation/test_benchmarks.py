@@ -6,9 +6,12 @@ import pytest
 
 from facemllm.core.errors import DatasetError
 from facemllm.evaluation.benchmarks import (
+    facehumanbench_prompt,
     facexbench_prompt,
+    official_letter,
     official_option,
     score_facebench,
+    score_facehumanbench,
     score_facexbench,
 )
 from facemllm.evaluation.benchmarks.facexbench import impossible_key
@@ -52,6 +55,28 @@ def test_defects_of_facexbench_are_reproduced_and_corrected(text, options, offic
     assert result["official"]["accuracy"] == (100.0 if official == meant else 0.0)
     assert result["corrected"]["accuracy"] == 100.0
     assert bool(result["differences"]) == (official != meant)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "official", "meant"),
+    [
+        ("b", MOODS, None, "B"),  # a small letter is nothing
+        ("Sad", MOODS, None, "B"),  # nor is a capital of an option's text
+        ("13", ["3", "13", "30"], "A", "B"),  # a number within a number
+        ("It is not A, it is B.", MOODS, "A", "B"),  # the first letter, though it is denied
+        ("happy? no. sad", MOODS, "A", "B"),
+        ("I think that B is right", ["a", "b", "c", "d", "e", "f", "g", "h", "i"], "I", "B"),  # a pronoun
+    ],
+)
+def test_more_defects_of_facexbench(text, options, official, meant):
+    test_defects_of_facexbench_are_reproduced_and_corrected(text, options, official, meant)
+
+
+def test_facexbench_counts_an_unread_answer_as_right_where_the_key_is_missing():
+    file = _file("I cannot say", key=None)
+    result = score_facexbench([file])
+    assert result["official"]["accuracy"] == 100.0
+    assert result["corrected"]["impossible"][0]["fault"] == "the key is not the letter of an option"
 
 
 def test_facexbench_counts_a_refusal_as_wrong_and_we_count_it_apart():
@@ -137,6 +162,51 @@ def test_facebench_needs_a_judge_where_we_read_the_answer():
     assert judged["official"]["TFQ"]["accuracy"] == 1.0
 
 
+def test_facebench_reads_the_judge_by_occurrence():
+    options = ["Lip", "Upper Lip", "Chin"]
+    line = _line("MCQ", "the upper lip", ["Upper Lip"], options)
+    judged = score_facebench([line], judge=lambda said, options, kind: "Upper Lip")
+    assert judged["official"]["MCQ"]["accuracy_score"] == pytest.approx(
+        2 / 3, abs=1e-5
+    )  # "Lip" is in it, too
+    assert judged["corrected"]["MCQ"]["accuracy_all"] == 0.0  # both are said
+    assert score_facebench([line])["official"]["MCQ"]["needs_judge"] == 1
+
+
+def test_facebench_compares_only_the_first_of_a_list():
+    lines = [_line("OEQ", ["brown", "long"], ["brown", "short"])]
+    assert score_facebench(lines)["official"]["OEQ"]["bleu_score_1"] == 1.0
+
+
+def test_facebench_by_view_and_what_is_missed():
+    lines = [
+        _line("TFQ", "Yes", "Yes", ["Yes", "No"]) | {"metadata": {"view": "Appearance"}},
+        _line("TFQ", "No", "Yes", ["Yes", "No"]) | {"metadata": {"view": "Identity"}},
+        _line("MCQ", "", ["Chin"], ["Chin", "Lip"]),
+        _line("TFQ", None, "Yes", ["Yes", "No"]),
+        _line("OEQ", {"a": 1}, "b"),
+        _line("SCQ", ["terror"], "terror", ["terror"]),
+    ]
+    official = score_facebench(lines)["official"]
+    assert official["by_view"]["appearance"]["TFQ"]["accuracy"] == 1.0
+    assert official["by_view"]["identity"]["TFQ"]["accuracy"] == 0.0
+    assert official["by_view"]["identity"]["TFQ"]["f1_score"] == 0.0
+    assert official["TFQ"]["miss"] == 1
+    assert official["MCQ"]["needs_judge"] == 1  # an empty text is no miss there
+    assert official["OEQ"]["error"] == 1
+    assert official["SCQ"]["needs_judge"] == 1  # a list holds no "error" unless an element is just that
+
+
+def test_facebench_normalises_signs_as_its_rule_does():
+    from facemllm.evaluation.benchmarks.facebench import first_letter_bleu
+
+    assert first_letter_bleu(["dark-brown"], ["dark brown"]) == 1.0
+    assert first_letter_bleu(["dark-brown, red - ish"], ["darkbrown red ish"]) == 1.0  # "-" stands by a space
+    assert first_letter_bleu(["1.5."], ["1.5"]) == 1.0
+    assert first_letter_bleu(["two"], ["2"]) == 1.0
+    assert first_letter_bleu(["the"], ["the"]) == 0.0
+
+
 def test_facebench_multiple_answers(tmp_path):
     options = ["Chin", "Cheek", "Lip"]
     lines = [
@@ -152,3 +222,94 @@ def test_facebench_multiple_answers(tmp_path):
     assert result["corrected"]["MCQ"]["accuracy_all"] == pytest.approx(1 / 3, abs=1e-5)
     with pytest.raises(DatasetError, match="not a FaceBench file"):
         score_facebench(tmp_path / "missing.jsonl")
+
+
+# --- Face-Human-Bench
+
+AGE = "face_age_basic_5"
+
+
+def _result(
+    output, *, turn=0, answer=1, task="face_age_basic_5", version="cropped", options=(3, 8, 13, 18), **more
+):
+    sample = {"QA": {"question": "How old?", "options": list(options), "answer": answer}}
+    text, key = facehumanbench_prompt(sample, turn)
+    return {
+        "task_type": task, "data_version": version, "sample_info": sample,
+        "eval": [{"round": turn, "text": text, "answer": key, "output": output, **more}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("output", "official", "meant"),
+    [
+        ("B", "B", "B"),
+        ("B. 8", "B", "B"),
+        ("(B)", "B", "B"),
+        ("选项B", "B", "B"),
+        ("答案是B。", "B", "B"),
+        ("b", "b", "B"),  # one character is the answer, whatever it is
+        ("It is not A, but B", "A", "B"),  # a denied letter with a comma
+        ("Option B, unlike A.", None, "B"),  # two letters: the judge
+        ("The answer is B", None, "B"),  # no sign after the letter: the judge
+        ("8", "8", "B"),
+        ("The child is about 8 years old.", None, "B"),
+        ("A child of about 8, seen at NASA.", "A", "B"),  # the end of a word
+    ],
+)
+def test_defects_of_facehumanbench_are_reproduced_and_corrected(output, official, meant):
+    assert official_letter(output) == official
+    result = score_facehumanbench([_result(output)])
+    scores = result["official"]["by_subset"]["face_age_basic_5-cropped"]
+    assert (scores["right"], scores["needs_judge"]) == (official == meant, official is None)
+    assert result["corrected"]["by_subset"]["face_age_basic_5-cropped"]["right"] == 1
+    assert bool(result["differences"]) == (official != meant)
+
+
+def test_facehumanbench_takes_the_first_letter_of_what_its_judge_says():
+    results = [_result("I would rather not say", answer=2), _result("About eight", answer=1)]
+    said = score_facehumanbench(results, judge=lambda text, output, language: "Cannot tell")
+    assert (
+        said["official"]["by_subset"]["face_age_basic_5-cropped"]["right"] == 1
+    )  # "C" is the key of the first
+    assert said["corrected"]["refused"] == 1
+    none = score_facehumanbench(results, judge=lambda text, output, language: "X")["official"]
+    assert none["accuracy"] == 0.0
+    assert "answered_accuracy" not in none  # its own script divides by zero
+    kept = score_facehumanbench([_result("eh", final_answer="B")])["official"]
+    assert kept["accuracy"] == 1.0
+
+
+def test_facehumanbench_turns_options_and_means_over_levels(tmp_path):
+    results = [
+        _result("A. 8", turn=1),
+        _result("B. 8", turn=1),
+        _result("C", task="human_action_basic", version="boxed", options=("run", "sit", "eat"), answer=2),
+        _result("The person is running.", task="face_expression_basic", options=("joy", "fear"), answer=0),
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"results": results, "language": "en"}))
+    found = score_facehumanbench(path)
+    assert found["official"]["by_level"]["face/age"]["accuracy"] == 0.5
+    assert found["official"]["by_level"]["face/expression"]["accuracy_at_most"] == 1.0
+    assert found["official"]["by_level"]["face"]["accuracy"] == 0.25
+    assert found["official"]["accuracy"] == (0.25 + 1.0) / 2
+    assert "face_recognition_mask-cropped" in found["official"]["missing"]
+    contradicted = found["differences"][0]
+    assert (contradicted["official"], contradicted["corrected"]) == ("B", None)  # letter and text contradict
+    path.write_text("{")
+    with pytest.raises(DatasetError, match="not a Face-Human-Bench file"):
+        score_facehumanbench(path)
+    with pytest.raises(DatasetError, match="no results to score"):
+        score_facehumanbench({"results": []})
+    with pytest.raises(DatasetError, match="result 0 is not one of Face-Human-Bench"):
+        score_facehumanbench([{"eval": []}])
+
+
+def test_facehumanbench_reads_chinese_files():
+    sample = {"QA": {"question": "多大?", "options": ["高兴", "悲伤"], "answer": 1}}
+    text, key = facehumanbench_prompt(sample, 0, "zh")
+    assert text == "问题: 多大?\nA. 高兴\nB. 悲伤\n请从以上选项中选择正确的答案。"
+    assert key == "B"
+    result = _result("这个人看起来很悲伤。", options=("高兴", "悲伤"))
+    assert score_facehumanbench({"results": [result], "language": "zh"})["corrected"]["answered"] == 1

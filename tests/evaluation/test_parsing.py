@@ -3,6 +3,7 @@ import os
 import random
 import re
 import string
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -426,3 +427,65 @@ def test_unknown_task_and_missing_options_are_refused():
         parse("mood", "happy")
     with pytest.raises(FaceMLLMError, match="cannot read a choice"):
         parse("choice", "B")
+
+
+# --- the short way, and time
+
+
+def _both_ways(items, monkeypatch):
+    from facemllm.evaluation import parsing
+
+    def read():
+        found = [parsing._parse.__wrapped__(*item) for item in items]
+        return [(one.outcome, one.label, one.span) for one in found]
+
+    quickly, taken = parsing.quick.read_quickly, []
+
+    def counted(*arguments):
+        found = quickly(*arguments)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr(parsing.quick, "read_quickly", counted)
+    short = read()
+    monkeypatch.setattr(parsing.quick, "read_quickly", lambda *arguments: None)
+    return short, read(), sum(taken)
+
+
+def test_the_short_way_reads_as_the_long_way(monkeypatch):
+    cases = [(case["task"], case["text"], case["options"]) for case in (*CASES, *HELD_OUT)]
+    cases += _fuzzed(FUZZED)
+    items = [(task, text, tuple(options) if options else None) for task, text, options in cases]
+    short, long, taken = _both_ways(items, monkeypatch)
+    assert [one for one in zip(items, short, long, strict=True) if one[1] != one[2]] == []
+    assert taken > 0.2 * (len(CASES) + len(HELD_OUT))
+
+
+def test_a_short_way_that_reads_otherwise_is_noticed(monkeypatch):
+    from facemllm.evaluation import parsing
+
+    monkeypatch.setattr(
+        parsing.quick, "_loud", lambda: frozenset()
+    )  # then "not happy" is happy, the short way
+    short, long, _ = _both_ways([("expression", "not happy", None)], monkeypatch)
+    assert short != long
+
+
+@pytest.mark.parametrize(
+    "part", ["[", '{"a":', "{'a':'b' ", "<a>", "<answer>x", "```a\n", "**a", "a'", "1,", "1-", "? ", "A ",
+             "not happy or sad, ", "12 34 ", "mid ", "so happy, ", "I can't tell. ", "The answer is A. ",
+             "是"],
+)  # fmt: skip
+def test_no_text_takes_long(part):
+    text = part * (100_000 // len(part))
+    for task in TASKS:
+        start = time.process_time()
+        parse(task, text, ["happy", "sad", "A man"] if task == "choice" else None)
+        assert time.process_time() - start < 1.0  # it is 0.04 s on a quiet machine
+
+
+def test_a_long_answer_is_read_from_both_ends():
+    thoughts = "The light falls from the side of the picture. " * 500
+    assert parse("expression", f"{thoughts}Final answer: sad").label == "sad"
+    assert parse("choice", f"<think>{thoughts}</think>B", ["happy", "sad"]).label == "sad"
+    assert parse("age", "She is 34 years old. " + thoughts).label == 34

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ import typer
 from facemllm.core.errors import FaceMLLMError
 
 _EXPECTED = '{"task": "age", "text": "in her thirties"}, with "options": [...] for the task choice'
+_CHUNK = 1 << 16  # bytes of lines that are read, and written, at once
+_KEPT = 1 << 14  # written lines that are remembered
 
 
 def parse(
@@ -22,41 +25,79 @@ def parse(
         raise FaceMLLMError(
             "cannot read answers", given=file, expected="a file of JSON lines, or -", do="check the path"
         )
+    reader = _reader()
+    number = 0
     # Bytes, because lines end at line feeds only and text is UTF-8 whatever the terminal's language.
     with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                sys.stdout.write(json.dumps(_read(line, number), ensure_ascii=False) + "\n")
+        # A terminal or a pipe gives a line as soon as it is there, so nobody waits for a chunk to fill.
+        while chunk := [lines.readline()] if file == "-" and _waits(lines) else lines.readlines(_CHUNK):
+            if not chunk[0]:
+                break
+            written = []
+            try:
+                for line in chunk:
+                    number += 1
+                    if not line.isspace():
+                        written.append(reader(line, number))
+            finally:  # what was read before a faulty line is written
+                sys.stdout.write("".join(written))
 
 
-def _read(line: bytes, number: int) -> dict[str, Any]:
+def _waits(lines: Any) -> bool:
+    """Say whether lines come one by one from a person."""
+    return bool(lines.isatty())
+
+
+def _reader() -> Callable[[bytes, int], str]:
+    """Return a function from a line and its number to the line to be written."""
     from facemllm.evaluation.parsing import parse as parse_answer
 
-    try:
-        item = json.loads(line)
-    except ValueError:
-        item = None
-    if not isinstance(item, dict) or not isinstance(item.get("task"), str) or not _has_text(item):
-        raise FaceMLLMError(
-            f"line {number} is not an answer",
-            given=line[:200].decode(errors="replace").strip(),
-            expected=_EXPECTED,
-            do="correct the line",
-        )
-    options = item.get("options")
-    if isinstance(options, list):  # ages to choose among may be written as numbers
-        options = [str(o) if isinstance(o, (int, float)) and not isinstance(o, bool) else o for o in options]
-    if options is not None and not (
-        isinstance(options, list) and all(isinstance(option, str) for option in options)
-    ):
+    loads, encode = json.loads, json.JSONEncoder(ensure_ascii=False).encode
+    kept: dict[tuple[str, str | float | None], str] = {}
+
+    def read(line: bytes, number: int) -> str:
+        try:
+            item = loads(line)
+        except ValueError:
+            item = None
+        if type(item) is not dict:
+            raise _not_an_answer(line, number)
+        task, text, options = item.get("task"), item.get("text", 0), item.get("options")
+        if type(task) is not str or not (text is None or type(text) is str):
+            raise _not_an_answer(line, number)
+        found = parse_answer(task, text or "", None if options is None else _texts(options, number))
+        outcome, label, _ = found
+        if type(label) in (dict, list):
+            return f'{{"outcome": "answer", "label": {encode(label)}}}\n'
+        written = kept.get((outcome, label))
+        if written is None:
+            if len(kept) >= _KEPT:
+                kept.clear()
+            written = kept[outcome, label] = encode(found.to_dict()) + "\n"
+        return written
+
+    return read
+
+
+def _texts(options: Any, number: int) -> list[str]:
+    """Return options as texts; ages to choose among may be written as numbers."""
+    texts = (
+        [str(one) if type(one) in (int, float) else one for one in options] if type(options) is list else None
+    )
+    if texts is None or not all(type(one) is str for one in texts):
         raise FaceMLLMError(
             f"options in line {number} are not texts",
             given=options,
             expected='["happy", "sad"] or null',
             do="correct the line",
         )
-    return parse_answer(item["task"], item["text"] or "", options).to_dict()
+    return texts
 
 
-def _has_text(item: dict[str, Any]) -> bool:
-    return "text" in item and (item["text"] is None or isinstance(item["text"], str))
+def _not_an_answer(line: bytes, number: int) -> FaceMLLMError:
+    return FaceMLLMError(
+        f"line {number} is not an answer",
+        given=line[:200].decode(errors="replace").strip(),
+        expected=_EXPECTED,
+        do="correct the line",
+    )

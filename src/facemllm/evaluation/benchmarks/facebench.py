@@ -1,16 +1,20 @@
 """FaceBench: questions in JSON lines, with the model's answers in ``answer_info.response``.
 
-Its own rule has three defects that this reproduces. An answer that holds the letters "error" (such as
-"terror") is left out of the count. Of open questions only the *first letter* of an answer and of its key are
-compared where they are texts, so that "Black" equals "Brown", and "Auburn" is nothing, because "a" is dropped
-as an article. An answer that is not word for word an option goes to a paid judge, GPT-4o, which nobody can
-repeat: here a judge may be passed; without one such answers are counted apart, and the official score is
-given for the two ends, all of them wrong and all of them right.
+Its own rule has defects that this reproduces. An answer that holds the letters "error" (such as "terror")
+is left out of the count. Of open questions only the *first letter* of an answer and of its key are compared
+where they are texts, so that "Black" equals "Brown", and "Auburn" is nothing, because "a" is dropped as an
+article; of lists only their first elements are. An answer that is not word for word an option, in its very
+spelling, goes to a paid judge, GPT-4o, which nobody can repeat; what it says to a question with several
+answers is one text, in which every option that occurs, also within a word ("Lip" in "Upper Lip"), counts as
+given. Here a judge may be passed; without one such answers are counted apart, and the official score is
+given for the two ends, all of them wrong and all of them right. Contractions written without their
+apostrophe, which the rule mends in lists, are left as they are.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +38,10 @@ _NUMBERS = {
     )
 }
 _NUMBERS["none"] = "0"
-_SIGNS = ';/[]"{}()=+\\_->@<`,?!.'
+_SIGNS = ';/[]"{}()=+\\_-><@`,?!'
+_THOUSANDS = re.compile(r"\d,\d")
+_STOP = re.compile(r"\.(?!\d)")
+_STOPS_TAKEN = 32  # the rule's own slip: a flag stands where the count does
 
 
 def score_facebench(
@@ -47,7 +54,8 @@ def score_facebench(
         judge: Stands in for GPT-4o where an answer is not word for word an option.
 
     Returns:
-        ``official`` and ``corrected``, each by kind of question (TFQ, SCQ, MCQ, OEQ), and ``differences``.
+        ``official`` and ``corrected``, each by kind of question (TFQ, SCQ, MCQ, OEQ), the official also by
+        view, which is how the benchmark reports it, and ``differences``.
         Open questions have BLEU-1 officially (the file's other BLEU and ROUGE variants need packages that are
         not part of this library), and share of keys said in the corrected score.
 
@@ -56,11 +64,17 @@ def score_facebench(
     """
     records = _records(lines)
     official: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    views: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     corrected: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     differences = []
     for record in records:
         kind = str(record["question_type"])
-        theirs, ours = _official(record, judge, official[kind]), _corrected(record, corrected[kind])
+        view = str((record.get("metadata") or {}).get("view", "Unknown")).lower()
+        sums: dict[str, float] = defaultdict(float)
+        theirs, ours = _official(record, judge, sums), _corrected(record, corrected[kind])
+        for name, value in sums.items():
+            official[kind][name] += value
+            views[view, kind][name] += value
         if theirs != ours:
             differences.append(
                 {"question_id": record.get("question_id"), "image_id": record.get("image_id"), "kind": kind,
@@ -73,8 +87,14 @@ def score_facebench(
             expected="FaceBench's responses",
             do="check the file",
         )
+    by_view: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (view, kind), sums in sorted(views.items()):
+        by_view[view][kind] = _means(sums)
     return {
-        "official": {kind: _means(sums) for kind, sums in sorted(official.items())},
+        "official": {
+            **{kind: _means(sums) for kind, sums in sorted(official.items())},
+            "by_view": dict(by_view),
+        },
         "corrected": {
             **{kind: _corrected_means(sums) for kind, sums in sorted(corrected.items())},
             "parser_version": PARSER_VERSION,
@@ -93,7 +113,7 @@ def first_letter_bleu(answer: Any, key: Any) -> float:
         0.0
     """
     said, right = _normal(str(answer[0])), _normal(str(key[0]))
-    if not said:
+    if not said or not right:
         return 0.0
     common = sum((Counter(said) & Counter(right)).values())
     shorter = 1.0 if len(said) > len(right) else 2.718281828459045 ** (1 - len(right) / len(said))
@@ -108,10 +128,10 @@ def _official(record: Mapping[str, Any], judge: Judge | None, sums: dict[str, fl
         record["gt_answer"],
         _response(record),
     )
-    if said is None or (not said and kind not in _CHOICES):
+    if said is None or (not said and (kind == _OPEN or (kind == _MANY and said != ""))):
         sums["miss"] += 1
         return None
-    if "error" in str(said) or "ERROR" in str(said):
+    if _holds_error(kind, said):
         sums["error"] += 1
         return None
     if kind == _OPEN:
@@ -131,6 +151,7 @@ def _official(record: Mapping[str, Any], judge: Judge | None, sums: dict[str, fl
     if kind in _CHOICES:
         hit = listed == key
         sums["accuracy"] += hit
+        _add_binary(sums, options, key, listed)
         return hit
     metrics = need("sklearn.metrics", "metrics")
     keys = [key] if isinstance(key, str) else key
@@ -139,6 +160,25 @@ def _official(record: Mapping[str, Any], judge: Judge | None, sums: dict[str, fl
     sums["f1_score_micro"] += metrics.f1_score(right, given, average="micro")
     sums["accuracy_score"] += metrics.accuracy_score(right, given)
     return right == given
+
+
+def _add_binary(sums: dict[str, float], options: Sequence[str], key: Any, said: Any) -> None:
+    """Add the weighted scores over options that the rule gives beside accuracy."""
+    metrics = need("sklearn.metrics", "metrics")
+    names = sorted(set(options))
+    right, given = ([int(name == value) for name in names] for value in (key, said))
+    for name in ("f1", "precision", "recall"):
+        score = getattr(metrics, f"{name}_score")(right, given, average="weighted", zero_division=0)
+        sums[name if name != "f1" else "f1_score"] += score
+
+
+def _holds_error(kind: str, said: Any) -> bool:
+    """Say whether an answer is left out: a text that holds "error", or a list, by its elements."""
+    if kind == _OPEN:
+        return isinstance(said, dict) or "error" in str(said) or "ERROR" in str(said)
+    if kind == _MANY and not isinstance(said, str):
+        return any(word in str(item) for item in said for word in ("error", "ERROR"))
+    return "error" in said or "ERROR" in said
 
 
 def _corrected(record: Mapping[str, Any], sums: dict[str, float]) -> bool | None:
@@ -196,9 +236,19 @@ def _response(record: Mapping[str, Any]) -> Any:
 
 
 def _normal(text: str) -> list[str]:
-    """Return the words of a text without signs and articles, numbers as digits."""
-    plain = text.lower().translate(str.maketrans(_SIGNS, " " * len(_SIGNS)))
-    return [_NUMBERS.get(word, word) for word in plain.split() if word not in _ARTICLES]
+    """Return the words of a text as the rule has them: without signs and articles, numbers as digits.
+
+    A sign leaves nothing behind where it stands beside a space somewhere in the text (or where the text has a
+    number with a comma), and a space elsewhere.
+    """
+    plain = text.lower()
+    drop = bool(_THOUSANDS.search(plain))
+    whole = plain
+    for sign in _SIGNS:
+        beside = f"{sign} " in whole or f" {sign}" in whole
+        plain = plain.replace(sign, "" if beside or drop else " ")
+    plain = _STOP.sub("", plain, count=_STOPS_TAKEN)
+    return [_NUMBERS.get(word, word) for word in plain.split() if _NUMBERS.get(word, word) not in _ARTICLES]
 
 
 def _records(lines: str | Path | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from facemllm.core.errors import FaceMLLMError
+from facemllm.evaluation.parsing import quick
 from facemllm.evaluation.parsing.age import read_age, read_age_bin
 from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
@@ -15,21 +16,22 @@ from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
-from facemllm.evaluation.parsing.reading import Reading, readings
-from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed
+from facemllm.evaluation.parsing.reading import Reading, parts
+from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
-from facemllm.evaluation.parsing.wrappers import Cut
+from facemllm.evaluation.parsing.triggers import MARK, NO
+from facemllm.evaluation.parsing.wrappers import Cut, unwrap
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
 
-PARSER_VERSION = 2
+PARSER_VERSION = 3
 """Raised whenever an answer may be read differently; part of every score."""
 
 _READERS: dict[str, Callable[[Reading], Parsed]] = {
-    "expression": lambda reading: read_class(reading, "expression"),
-    "gender": lambda reading: read_class(reading, "gender"),
-    "ethnicity": lambda reading: read_class(reading, "ethnicity"),
+    "expression": partial(read_class, task="expression"),
+    "gender": partial(read_class, task="gender"),
+    "ethnicity": partial(read_class, task="ethnicity"),
     "age": read_age,
     "age_bin": read_age_bin,
     "pose": read_pose,
@@ -39,11 +41,14 @@ _READERS: dict[str, Callable[[Reading], Parsed]] = {
 TASKS = (*_READERS, "choice", "attributes")
 """All tasks that answers can be read for."""
 
+_KNOWN = frozenset(TASKS)
+
 _DECISIVE = ("answer", "ambiguous", "refusal")
+_CHANGEABLE = frozenset(("pose", "attributes", "au"))  # tasks whose labels are dicts or lists
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
-_LONGEST = 4000  # characters of an answer that are read from each end; nobody answers at greater length
+_LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
 def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
@@ -71,19 +76,39 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     """
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
-    if isinstance(parsed.label, (dict, list)):
+    if task in _CHANGEABLE and parsed.label is not None:
         return parsed._replace(label=parsed.label.copy())
     return parsed
 
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
+    taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
+    words, plain = cut(taken.text)
+    if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
+        return found
+    whole = Reading(words, plain, taken)
+    if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
+        return settled
+    result = _read(whole, task, choices)
+    if result.outcome == "ambiguous":
+        return _settled(whole, task, choices) or result
+    if result.outcome == "unparsed" and _is_other_type(whole, task):
+        return Parsed("wrong type", span=whole.span(0, len(whole.all_words)))
+    return result
+
+
+def _ends(text: str, task: str) -> Cut:
+    """Return the beginning and the end of a text too long to be read whole."""
+    return Cut(unwrap(f"{text[: _LONGEST // 2]}\n{text[-_LONGEST // 2 :]}", task).text, None)
+
+
+def _by_parts(whole: Reading, task: str, choices: tuple[str, ...] | None) -> Parsed | None:
+    """Return what an announced answer, a conclusion or a correction says, or None where there is none."""
     turned: Parsed | None = None
     lettered: Parsed | None = None  # "The answer is A." by letter alone, which the rest may contradict
-    for kind, reading in readings(text[:_LONGEST], task):
+    for kind, reading in parts(whole, task):
         result = _read(reading, task, choices)
-        if kind == "whole":
-            break
         if kind == "said" and lettered is not None:
             return _contradicted(lettered, reading, choices or ())
         if result.outcome == "answer":
@@ -99,27 +124,20 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
                 turned = turned or result
         elif kind == "said" and result.outcome in _DECISIVE:
             return result
-    if turned is not None:
-        return _merged(reading, turned, task, choices)
-    if result.outcome == "ambiguous":
-        return _settled(reading, task, choices) or result
-    if result.outcome == "unparsed" and _is_other_type(reading, task):
-        return Parsed("wrong type", span=reading.span(0, len(reading.all_words)))
-    return result
+    return None if turned is None else _merged(whole, turned, task, choices)
 
 
 def _contradicted(lettered: Parsed, reading: Reading, choices: tuple[str, ...]) -> Parsed:
     """Return an answer by letter, or ambiguous where the text after it says another option."""
     said = read_text(reading, choices)
     if said.outcome == "answer" and said.label != lettered.label:
-        return Parsed("ambiguous", span=lettered.span)
+        return Parsed("ambiguous", span=lettered.place)
     return lettered
 
 
 def _merged(reading: Reading, turned: Parsed, task: str, choices: tuple[str, ...] | None) -> Parsed:
     """Return what was said with what was corrected put in its place."""
-    start = turned.span[0] - (reading.cut.offset or 0) if turned.span else 0
-    before = next((i for i in range(len(reading.all_words)) if reading.spans[i][0] >= start), 0)
+    before = turned.place.first if isinstance(turned.place, Place) else 0
     first = _read(reading.part(0, before), task, choices)
     if first.outcome != "answer":
         return turned
@@ -132,7 +150,7 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
         bold = [_read(_reading(text), task, choices) for text in _BOLD.findall(reading.cut.text)]
         answers = [one for one in bold if one.outcome == "answer"]
         if answers and all(one.label == answers[0].label for one in answers):
-            return answers[0]._replace(span=None)
+            return answers[0]._replace(place=None)
     for line in _keyed_lines(reading, task):
         if (found := _read(line, task, choices)).outcome == "answer":
             return found
@@ -176,12 +194,12 @@ def _main_clause(reading: Reading) -> Reading | None:
 
 
 def _reading(text: str) -> Reading:
-    words, spans = cut(text)
-    return Reading(words, spans, Cut(text))
+    words, plain = cut(text)
+    return Reading(words, plain, Cut(text))
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
-    if task not in TASKS:
+    if task not in _KNOWN:
         raise FaceMLLMError(
             f"cannot read answers of the task {task!r}",
             given=repr(task),
@@ -211,7 +229,7 @@ def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parse
         if chosen.outcome == "ambiguous":
             return chosen
         meant = _READERS[task](_reading(chosen.label))  # the letter of an option stands for its text
-        return Parsed("answer", meant.label, chosen.span) if meant.outcome == "answer" else direct
+        return Parsed("answer", meant.label, chosen.place) if meant.outcome == "answer" else direct
     return direct
 
 

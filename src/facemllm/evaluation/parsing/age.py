@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from facemllm.data.vocabularies import MAX_AGE, age_bin
 from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words, words_of
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
+from facemllm.evaluation.parsing.triggers import CONTEXT
 
 _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
 _TEENS = {"early": (13, 15), "middle": (14, 17), "late": (17, 19)}
@@ -29,7 +31,7 @@ _CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
 _BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Years:
     """An age as an interval of years, and the tokens it was said in."""
 
@@ -49,14 +51,15 @@ class _Years:
 def read_age(reading: Reading) -> Parsed:
     """Read an age in years."""
     text = reading.words
-    found = _ranges(text, _find(text))
-    found += _stages(text, found)
+    found = _find(text)
+    stages = _stages(text, found)
+    found = _ranges(text, sorted([*found, *stages], key=lambda years: years.first) if stages else found)
     if not found:
         return reading.nothing()
-    if len(found) > 1:
-        found.sort(key=lambda years: years.first)
+    if len(found) == 1 and not reading.bits & CONTEXT:
+        return _answer(reading, found[0])
     plain = [Mention(years, years.first, years.end, years.strength) for years in found]
-    live = [m for m in in_context(text, plain) if not m.negated]
+    live = [m for m in in_context(text, plain, reading.bits) if not m.negated]
     if not live:
         return reading.nothing()
     for mention in live:  # every age is hedged: "perhaps around 30" is as good as "30"
@@ -70,12 +73,14 @@ def read_age(reading: Reading) -> Parsed:
     else:
         best = [m.label for m in live if m.strength == strongest]
     narrowest = min(best, key=lambda years: years.high - years.low)
-    span = reading.span(narrowest.first, narrowest.end)
     if max(years.low for years in best) > min(years.high for years in best):
-        return Parsed("ambiguous", span=span)
-    if narrowest.middle > MAX_AGE:
-        return Parsed("wrong type", span=span)
-    return Parsed("answer", round(narrowest.middle, 2), span)
+        return Parsed("ambiguous", span=reading.span(narrowest.first, narrowest.end))
+    return _answer(reading, narrowest)
+
+
+def _answer(reading: Reading, years: _Years) -> Parsed:
+    span, middle = reading.span(years.first, years.end), years.middle
+    return Parsed("wrong type", None, span) if middle > MAX_AGE else answer(round(middle, 2), span)
 
 
 def _told(best: list[_Years]) -> list[_Years]:
@@ -126,28 +131,68 @@ def _find(text: Sequence[str]) -> list[_Years]:
 
 
 def _as_years(text: Sequence[str], number: Number) -> _Years | None:
-    before = text[number.first - 1] if number.first else ""
-    after = text[number.end] if number.end < len(text) else ""
-    if before in ("±", "/") or after in words("age", "other_units") or (after == "/" and not number.decade):
+    first, end, value = number.first, number.end, number.value
+    before = text[first - 1] if first else ""
+    after = text[end] if end < len(text) else ""
+    terms = _terms()
+    if before in terms.not_before or after in terms.other_units or (after == "/" and not number.decade):
         return None
-    if before == "-" and tuple(text[max(0, number.first - 2) : number.first - 1]) in (("+",), ("/",)):
+    if before == "-" and first > 1 and text[first - 2] in ("+", "/"):
         return None
-    if before in words("age", "not_before") or after[:1] == "代":
+    if after[:1] == "代":
         return None
     if number.decade:
         return _decade(text, number)
-    periods: dict[str, float] = synonyms()["age"]["periods"]
-    marked = not words("age", "markers").isdisjoint(text[max(0, number.first - 3) : number.first])
-    unit = after in words("age", "units") or after in periods
-    if number.word and number.value < _SMALL and not (unit or marked or _stands(text, number)):
+    marked = bool(before) and not terms.markers.isdisjoint(text[max(0, first - 3) : first])
+    unit = after in terms.units
+    period = terms.periods.get(after)
+    if number.word and value < _SMALL and not (unit or period or marked or _stands(text, number)):
         return None
-    if after in periods:
-        value = number.value * periods[after]
-        return _Years(value, value, number.first, number.end + 1, _MARKED)
-    bound, offset = _bound(text, number.first)
-    value = max(number.value + offset, 0.0)
+    if period:
+        value *= period
+        return _Years(value, value, first, end + 1, _MARKED)
+    bound, offset = (_bound(text, first) if before else ("", 0.0)) if after != "+" else ("above", 0.0)
+    value = max(value + offset, 0.0)
     strength = _BOUNDED if bound else _MARKED if unit or marked else _PLAIN
-    return _Years(value, value, number.first, number.end + unit, strength, bound=bound)
+    return _Years(value, value, first, end + unit, strength, bound=bound)
+
+
+def only_years(text: Sequence[str]) -> _Years | None:
+    """Return the one age, or range of ages, that a text without :func:`age_words` says, or None."""
+    found = [years for number in find_numbers(text) if (years := _as_years(text, number)) is not None]
+    found = _ranges(text, found)
+    return found[0] if len(found) == 1 else None
+
+
+@cache
+def age_words() -> frozenset[str]:
+    """Return words by which an age may be said without a number."""
+    return frozenset(_stage_years().keys() | _halves().triggers)
+
+
+class _Terms(NamedTuple):
+    """The words around a number that say what it counts."""
+
+    not_before: frozenset[str]
+    other_units: frozenset[str]
+    units: frozenset[str]
+    markers: frozenset[str]
+    periods: dict[str, float]
+    bounds: frozenset[str]
+
+
+@cache
+def _terms() -> _Terms:
+    periods: dict[str, float] = synonyms()["age"]["periods"]
+    bounds = phrases("age", "above").triggers | phrases("age", "below").triggers
+    return _Terms(
+        words("age", "not_before") | {"±", "/"},
+        words("age", "other_units"),
+        words("age", "units") | periods.keys(),
+        words("age", "markers"),
+        periods,
+        bounds,
+    )
 
 
 def _decade(text: Sequence[str], number: Number) -> _Years | None:
@@ -183,6 +228,8 @@ def _shift(word: str) -> str | None:
 def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
     """Return whether "over" or "under" stands before a number, and what it adds."""
     before = text[max(0, first - 3) : first]
+    if _terms().bounds.isdisjoint(before):
+        return "", 0.0
     for name, offset in (("above", 1.0), ("below", -1.0)):
         lexicon = phrases("age", name)
         if not lexicon.may_be_in(before):
@@ -198,6 +245,8 @@ def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
 
 def _ranges(text: Sequence[str], found: list[_Years]) -> list[_Years]:
     """Join two ages said as a range into one interval."""
+    if len(found) < 2:
+        return found
     joined: list[_Years] = []
     for years in found:
         last = joined[-1] if joined else None
@@ -238,7 +287,7 @@ def _stages(text: Sequence[str], numbers: Sequence[_Years]) -> list[_Years]:
         first, shifts = _shifts(text, index) if low == _TEENS["early"][0] else (index, [])
         if shifts:
             low, high = min(_TEENS[kind][0] for kind in shifts), max(_TEENS[kind][1] for kind in shifts)
-        found.append(_Years(low, high, first, index + 1, _STAGE))
+        found.append(_Years(low, high, first, index + 1, _STAGE, decade=True))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from facemllm.data.vocabularies import CELEBA_ATTRIBUTES
@@ -11,6 +12,7 @@ from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, phrases, split, synonyms, vocabulary, words, words_of
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _AFTER = {
     "yes": True, "true": True, "present": True, "1": True, "visible": True,
@@ -20,6 +22,7 @@ _LINKS = frozenset((":", "-", "is", "are", "("))
 _NONE = frozenset(("none", "nothing", "neither"))
 _HAIR = 5  # adjectives looked at before "hair"
 _ENDS = frozenset(("\n", ".", ";"))
+_JOINED = frozenset((",", "and"))
 
 Found = tuple[str, bool]
 
@@ -45,15 +48,25 @@ def read_attributes(reading: Reading, options: tuple[str, ...] | None) -> Parsed
 
 
 def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
-    text = reading.words
+    text, signs = _signs(reading, plain)
     turn = max((hit.end for hit in phrases("context", "corrections").find(text)), default=0)
     found: dict[str, bool] = {}
-    for mention in in_context(text, plain):
+    shared = _shared_states(text, plain)
+    for mention in in_context(text, plain, reading.bits):
         if "dismissals" in mention.marks:
             continue
         name, holds = mention.label
+        if mention.end in signs:
+            found[name] = holds == signs[mention.end]
+            continue
         after = next((word for word in text[mention.end : mention.end + 3] if word not in _LINKS), "")
         linked = mention.end < len(text) and text[mention.end] in _LINKS
+        if mention.end in shared:
+            linked, after = True, shared[mention.end]
+        elif (
+            linked and after == "not" and text[mention.end] != ":" and not _ends_there(text, mention.end + 1)
+        ):
+            linked = False  # "he is not smiling" says nothing of being male
         denied = mention.negated or (linked and _AFTER.get(after) is False)
         holds = holds != (denied or (not linked and _under_absent(text, mention.first)))
         if found.get(name, holds) != holds and mention.first < turn:
@@ -64,6 +77,40 @@ def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
     if not found:
         return reading.nothing()
     return Parsed("answer", found, reading.span(plain[0].first, plain[-1].end))
+
+
+def _signs(reading: Reading, plain: Sequence[Mention]) -> tuple[list[str], dict[int, bool]]:
+    """Return the text without the signs after names ("Smiling ✅"), and what they say by their place."""
+    text, firsts = list(reading.words), {mention.first for mention in plain}
+    found: dict[int, bool] = {}
+    for mention in plain:
+        at = mention.end
+        if at < len(text) and text[at] in ("yes", "no"):
+            ends = at + 1 == len(text) or text[at + 1] in CLAUSE_BREAKS
+            if ends or (at + 1 in firsts and not reading.source(at).isalpha()):
+                found[at] = text[at] == "yes"
+    for at in found:
+        text[at] = "."
+    return text, found
+
+
+def _ends_there(text: Sequence[str], index: int) -> bool:
+    """Say whether "not", or "not visible", ends the clause."""
+    rest = text[index + 1 : index + 3]
+    return not rest or rest[0] in CLAUSE_BREAKS or rest[0] in words("context", "seen")
+
+
+def _shared_states(text: Sequence[str], plain: Sequence[Mention]) -> dict[int, str]:
+    """Return the state after a list of names for all of them: "Hat, Beard: no"."""
+    found: dict[int, str] = {}
+    for one, other in reversed(list(pairwise(plain))):
+        if not _JOINED.issuperset(text[one.end : other.first]) or one.end == other.first:
+            continue
+        if other.end in found:
+            found[one.end] = found[other.end]
+        elif (state := text[other.end + 1 : other.end + 2]) and text[other.end] == ":" and state[0] in _AFTER:
+            found[one.end] = state[0]
+    return found
 
 
 def _under_absent(text: Sequence[str], first: int) -> bool:

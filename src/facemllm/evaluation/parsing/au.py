@@ -41,6 +41,7 @@ _LINKS = frozenset(
     ]
 )
 _ABSENT = frozenset(("0", "no", "false", "absent", "inactive", "not", "off"))
+_NONE = frozenset(("not", "no", "none", "without"))
 _STATES = frozenset((":", "is", "are", "appears", "remains"))
 
 
@@ -52,7 +53,7 @@ def read_action_units(reading: Reading) -> Parsed:
     named = [
         Mention(hit.value, hit.first, hit.end, 1.0) for hit in _names().find(text) if hit.first not in taken
     ]
-    found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first))
+    found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first), reading.bits)
     states: dict[int, bool] = {}
     for mention in found:
         if "dismissals" not in mention.marks:
@@ -62,6 +63,8 @@ def read_action_units(reading: Reading) -> Parsed:
         span = reading.span(found[0].first, found[-1].end)
         return Parsed("answer", sorted(unit for unit, holds in states.items() if holds), span)
     none = phrases("au", "none").find(text)
+    if not none and not _NONE.isdisjoint(text) and not words("au", "heads").isdisjoint(text):
+        return Parsed("answer", [])  # "I don't see any active action units"
     if none or _only_none(text):
         return Parsed("answer", [], reading.span(none[0].first, none[0].end) if none else None)
     return reading.nothing()
@@ -72,6 +75,8 @@ def _numbers(text: Sequence[str]) -> list[Mention]:
     found: list[Mention] = []
     heads = words("au", "heads")
     if heads.isdisjoint(text):
+        if (listed := _under_states(text)) is not None:
+            return listed
         if all(word.isdecimal() or word in _LINKS or word in CLAUSE_BREAKS for word in text):
             return [Mention(n, i, i + 1, 2.0) for i, word in enumerate(text) if (n := _unit(word))]
         return found
@@ -88,6 +93,18 @@ def _numbers(text: Sequence[str]) -> list[Mention]:
     return found
 
 
+def _under_states(text: Sequence[str]) -> list[Mention] | None:
+    """Return the numbers listed under "Active:", not those under "Inactive:"; None without such a list."""
+    found, state, said = [], "", False
+    for index, word in enumerate(text):
+        if text[index + 1 : index + 2] == [":"]:
+            state = word
+            said |= word in ("active", "activated")
+        elif (unit := _unit(word)) and state in ("active", "activated"):
+            found.append(Mention(unit, index, index + 1, 2.0))
+    return found if said else None
+
+
 def _unit(word: str) -> int:
     return int(word) if word.isdecimal() and len(word) <= 2 and 0 < int(word) <= _LARGEST else 0
 
@@ -102,6 +119,10 @@ def _is_aside(text: Sequence[str], index: int) -> bool:
 def _absent(text: Sequence[str], mention: Mention) -> bool:
     """Say whether a unit is followed by its absence: "AU25: no", "AU4 (brow lowerer) is not active"."""
     index = mention.end
+    if tuple(text[index : index + 1]) in (("r",), ("c",)):  # "AU12_r: 0"
+        index += 1
+    if index + 2 < len(text) and text[index] == "(" and text[index + 2] == ")":
+        return text[index + 1] in _ABSENT
     if index < len(text) and text[index] == "(":
         closing = next((i for i in range(index, min(len(text), index + 6)) if text[i] == ")"), None)
         if closing is not None and closing + 1 < len(text) and text[closing + 1] in _STATES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -9,10 +10,19 @@ from facemllm.evaluation.parsing.age import read_age, read_range
 from facemllm.evaluation.parsing.classes import read_class
 from facemllm.evaluation.parsing.context import Mention, in_context, resolve
 from facemllm.evaluation.parsing.letters import read_index, read_letters, without_listing
-from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, vocabulary, words, words_of
+from facemllm.evaluation.parsing.lexicon import (
+    Lexicon,
+    filler,
+    phrases,
+    split,
+    synonyms,
+    vocabulary,
+    words,
+    words_of,
+)
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, Place, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
@@ -40,34 +50,35 @@ def read_choice(reading: Reading, options: tuple[str, ...]) -> Parsed:
         left = [i for i in range(len(options)) if i not in {m.label for m in letters if m.negated}]
         if text.outcome == "answer" or (chosen.outcome != "ambiguous" and len(left) != 1):
             return text
-        return chosen if len(left) != 1 else Parsed("answer", options[left[0]])
+        return chosen if len(left) != 1 else answer(options[left[0]])
     option = options[chosen.label]
     if text.outcome == "answer" and text.label != option and not _says_no_more(reading, letters, text):
-        return Parsed("ambiguous", span=chosen.span)
-    return Parsed("answer", option, chosen.span)
+        return Parsed("ambiguous", span=chosen.place)
+    return answer(option, chosen.place)
 
 
 def _says_no_more(reading: Reading, letters: Sequence[Mention], text: Parsed) -> bool:
     """Say whether the other option's text stands before the letter and was only considered."""
-    last = reading.span(letters[-1].first, letters[-1].end)
-    if text.span is None or last is None:
+    if not isinstance(text.place, Place) or reading.cut.offset is None:
         return False
-    between = reading.cut.text[text.span[1] - (reading.cut.offset or 0) : last[0] - (reading.cut.offset or 0)]
-    return text.span[1] < last[0] and any(mark in between for mark in ".\n")
+    between = reading.all_words[text.place.end - reading.offset : letters[-1].first]
+    return not {".", "\n"}.isdisjoint(between)
 
 
 def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     """Read which option's text, or words that mean it, was said."""
     words_said = reading.words
-    hits = _literal(options).find(words_said)
+    hits = literal_options(options).find(words_said)
     said = (
-        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits]) if hits else []
+        in_context(words_said, [Mention(hit.value, hit.first, hit.end, 2.0) for hit in hits], reading.bits)
+        if hits
+        else []
     )
     if said and all(mention.negated for mention in said) and len(options) == 2:
         denied = {mention.label for mention in said}
         others = [option for option in options if option not in denied]
         if len(others) == 1:  # of two options, denying one is choosing the other
-            return Parsed("answer", others[0], reading.span(said[0].first, said[0].end))
+            return answer(others[0], reading.span(said[0].first, said[0].end))
     if any(not mention.negated for mention in said):
         return resolve(reading, said)
     meant = _read_meaning(reading, options)
@@ -75,11 +86,11 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
         return meant
     alike = _alike(reading, options)
     if alike is not None:
-        return Parsed("answer", alike)
+        return answer(alike)
     if meant.outcome == "refusal":
         unknown = [option for option in options if _is_refusal(option)]
         if len(unknown) == 1:
-            return Parsed("answer", unknown[0], meant.span)
+            return answer(unknown[0], meant.place)
     return meant
 
 
@@ -92,7 +103,7 @@ def _read_meaning(reading: Reading, options: tuple[str, ...]) -> Parsed:
         if parsed.outcome != "answer":
             return parsed
         if parsed.label in labels:
-            return Parsed("answer", options[labels.index(parsed.label)], parsed.span)
+            return answer(options[labels.index(parsed.label)], parsed.place)
     return reading.nothing()
 
 
@@ -102,13 +113,13 @@ def _read_in_range(reading: Reading, options: Sequence[str]) -> Parsed:
         numbers = [number for number in find_numbers(reading.words) if not number.decade]
         if len(numbers) != 1:
             return parsed
-        parsed = Parsed("answer", numbers[0].value, reading.span(numbers[0].first, numbers[0].end))
+        parsed = answer(numbers[0].value, reading.span(numbers[0].first, numbers[0].end))
     if parsed.outcome != "answer":
         return parsed
     for option in options:
         bounds = read_range(option)
         if bounds and bounds[0] <= parsed.label < bounds[1] + 1:
-            return Parsed("answer", option, parsed.span)
+            return answer(option, parsed.place)
     return reading.nothing()
 
 
@@ -158,7 +169,8 @@ def _is_refusal(option: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _literal(options: tuple[str, ...]) -> Lexicon[str]:
+def literal_options(options: tuple[str, ...]) -> Lexicon[str]:
+    """Return the words of the options, as they are or without what need not be said, as a lexicon."""
     entries = {" ".join(words_of(option)): option for option in options}
     for option in options:
         entries.setdefault(" ".join(_bare(option)), option)
@@ -166,7 +178,39 @@ def _literal(options: tuple[str, ...]) -> Lexicon[str]:
         tokens = words_of(option)
         if len(tokens) > 2 and tokens[0] in ("a", "an", "the"):
             entries.setdefault(" ".join(tokens[1:]), option)
+    for option in options:  # "glasses" for "Eyeglasses"
+        for phrase in split(synonyms()["attributes"].get("_".join(_bare(option)), "")):
+            entries.setdefault(" ".join(words_of(phrase)), option)
+    for phrase, option in _distinct(options).items():
+        entries.setdefault(phrase, option)
     return Lexicon(entries)
+
+
+def _distinct(options: tuple[str, ...]) -> dict[str, str]:
+    """Return options without the words that all of them end or begin with: "gray" for "Gray hair"."""
+    tokens = [_bare(option) for option in options]
+    for cut_off in (_without_end, _without_start):
+        parts = cut_off(tokens)
+        if all(parts) and all(word.isalpha() and len(word) >= _SHORTEST for part in parts for word in part):
+            return {" ".join(part): option for part, option in zip(parts, options, strict=True)}
+    ends = Counter(part[-1:] for part in tokens)  # "wavy" for "Wavy hair" where "Bald" is an option too
+    shared = {
+        " ".join(part[:-1]): option
+        for part, option in zip(tokens, options, strict=True)
+        if ends[part[-1:]] > 1 and len(part) > 1 and all(w.isalpha() and len(w) >= _SHORTEST for w in part)
+    }
+    return shared if len(shared) > 1 else {}
+
+
+def _without_start(tokens: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    shared = 0
+    while len({part[shared : shared + 1] for part in tokens}) == 1 and tokens[0][shared : shared + 1]:
+        shared += 1
+    return [part[shared:] for part in tokens] if shared else [()]
+
+
+def _without_end(tokens: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [part[::-1] for part in _without_start([part[::-1] for part in tokens])]
 
 
 @lru_cache(maxsize=1024)

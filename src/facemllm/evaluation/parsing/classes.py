@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from functools import cache
 
 from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
-from facemllm.evaluation.parsing.lexicon import WORD, filler, vocabulary, words
+from facemllm.evaluation.parsing.lexicon import CUE, WORD, filler, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _INITIALS = {"gender": {"m": "male", "f": "female"}}
 _NONE = frozenset(("none", "nothing"))
+_FEW, _LONG = 3, 5
+"""How many words may stand beside a misspelt one, and how long it must be."""
 
 
 def read_class(reading: Reading, task: str) -> Parsed:
@@ -23,11 +25,15 @@ def read_class(reading: Reading, task: str) -> Parsed:
         if absent:
             inside = {index for mention in absent for index in range(mention.first, mention.end)}
             found = [m for m in found if m.first not in inside or m.label == "neutral"] + absent
+        if len(found) > 1 and all(mention.negated and mention.strength <= CUE for mention in found):
+            return Parsed(
+                "answer", "neutral", reading.span(found[0].first, found[-1].end)
+            )  # "no smile, no frown"
     parsed = resolve(reading, found, broader_dropped(task))
     if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
-        return Parsed("answer", best.label, reading.span(best.first, best.end))
+        return answer(best.label, reading.span(best.first, best.end))
     if parsed.outcome == "unparsed" and not found:
-        return _bare(reading, task) or parsed
+        return _bare(reading, task) or _misspelt(reading, task) or parsed
     return parsed
 
 
@@ -50,7 +56,50 @@ def _bare(reading: Reading, task: str) -> Parsed | None:
         return None
     word = reading.words[said[0]]
     label = "neutral" if task == "expression" and word in _NONE else _INITIALS.get(task, {}).get(word)
-    return Parsed("answer", label, reading.span(said[0], said[0] + 1)) if label else None
+    return answer(label, reading.span(said[0], said[0] + 1)) if label else None
+
+
+def _misspelt(reading: Reading, task: str) -> Parsed | None:
+    """Read a long word that is nearly one of the vocabulary, where little else is said: "suprised"."""
+    known = filler()
+    said = [i for i, word in enumerate(reading.words) if word not in CLAUSE_BREAKS and word not in known]
+    if not 0 < len(said) <= _FEW:
+        return None
+    for index in said:
+        label = _corrected(reading.words[index], task)
+        if label is not None:
+            return answer(label, reading.span(index, index + 1))
+    return None
+
+
+def _corrected(word: str, task: str) -> str | None:
+    """Return the label meant by a word with a letter too many or too few, or, of long words, a wrong one."""
+    if len(word) < _LONG or not word.isalpha():
+        return None
+    right, short = _spellings(task)
+    shorter = _shortened(word)
+    labels = {right[form] for form in shorter if form in right}
+    if word in short:
+        labels.add(short[word])
+    if len(word) > _LONG + 1:
+        labels |= {short[form] for form in shorter if form in short}
+    return labels.pop() if len(labels) == 1 else None
+
+
+def _shortened(word: str) -> set[str]:
+    """Return what a word is without one of its letters."""
+    return {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+@cache
+def _spellings(task: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the long single words that state a label, and what is left of them without one letter."""
+    right = {
+        phrase: value[0]
+        for phrase, value in vocabulary(task).phrases()
+        if value and value[1] == WORD and phrase.isalpha() and len(phrase) >= _LONG
+    }
+    return right, {form: label for phrase, label in right.items() for form in _shortened(phrase)}
 
 
 def _no_expression(text: Sequence[str]) -> list[Mention]:

@@ -8,23 +8,22 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from facemllm.evaluation.parsing.lexicon import Hit, Lexicon, kinds, phrases, synonyms, words
+from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, phrases, synonyms, words
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS
+from facemllm.evaluation.parsing.triggers import CONTEXT, CONTEXTS, VERDICTS
 
 REACH = 6
 """How many tokens before a label a negation or a hedge may stand."""
 
-_KINDS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis")
 _FAR = ("dismissals", "unclaimed")
 """Kinds that reach to the end of their clause, over verbs."""
 _DENYING = frozenset(("negators", "unclaimed"))
-_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0}
+_WEIGHTS = {"emphasis": 1.0, "hedges": -1.5, "dismissals": -4.0, "outdone": -1.5, "compared": -4.0}
 _NO_MARKS: frozenset[str] = frozenset()
 _EITHER = frozenset(("or", "nor", "/"))
 _LEAST_LIST = 3
-_AFTERWARDS = 4
 
 
 @dataclass(slots=True)
@@ -56,23 +55,26 @@ def mentions(reading: Reading, lexicon: Lexicon[tuple[str, int] | None]) -> list
         for hit in lexicon.find(text)
         if hit.value is not None
     ]
-    return in_context(text, plain)
+    return in_context(text, plain, reading.bits)
 
 
-def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
+def in_context(text: Sequence[str], plain: Sequence[Mention], bits: int = CONTEXT) -> list[Mention]:
     """Return mentions with their strength and negation as the words around them have it.
 
     A denial before a list ("no sign of fear, anger or disgust") holds for all of it, and so does one after it
     ("fear and anger are absent").
+
+    Args:
+        text: The words.
+        plain: The mentions, in order.
+        bits: What :func:`trigger_bits` says of the text, or of one that holds it.
     """
-    if not plain:
-        return []
-    marks = _marks(text)
-    if not marks and _trailing().isdisjoint(text):  # nothing here changes anything
+    if not plain or not bits & CONTEXT:  # nothing here changes anything
         return list(plain)
+    before = _Before(text)
     found: list[Mention] = []
     for mention in plain:
-        reached = _before(text, mention.first, found[-1].end if found else 0, marks) if marks else _NO_MARKS
+        reached = before.of(mention.first, found[-1].end if found else 0)
         found.append(
             Mention(
                 mention.label,
@@ -84,14 +86,26 @@ def in_context(text: Sequence[str], plain: Sequence[Mention]) -> list[Mention]:
             )
         )
     for group in _lists(text, found):
-        _spread(text, group)
+        if len(group) > 1:
+            _spread(text, group)
         if _denied_after(text, group[-1].end):
             for mention in group:
                 mention.negated = True
+    ruled_out, outranked = phrases("context", "ruled_out"), phrases("context", "outranked")
     for mention in found:
-        mention.strength += sum(_WEIGHTS.get(kind, 0.0) for kind in mention.marks)
-        if "dismissals" not in mention.marks and _ruled_out(text, mention.end):
+        for kind in mention.marks:
+            mention.strength += _WEIGHTS.get(kind, 0.0)
+        end = mention.end
+        if end == len(text) or text[end] in BREAKS or text[end] == ",":
+            continue
+        if "dismissals" not in mention.marks and ruled_out.at(text, end):
             mention.negated = True
+        if outranked.at(text, end):
+            mention.strength += _WEIGHTS["hedges"]
+        verdict = _verdict(text, end)
+        if verdict is not None:  # "Happy: no" in a list of all labels
+            mention.negated = not verdict
+            mention.strength += verdict
     return found
 
 
@@ -109,14 +123,14 @@ def resolve(
     if not live:
         return reading.nothing()
     if len(live) == 1:
-        return Parsed("answer", live[0].label, reading.span(live[0].first, live[0].end))
+        return answer(live[0].label, reading.span(live[0].first, live[0].end))
     strongest = max(mention.strength for mention in live)
     best = [mention for mention in live if mention.strength == strongest]
     best = merge(best) if merge else best
     span = reading.span(best[0].first, best[0].end)
     if any(mention.label != best[0].label for mention in best):
         return Parsed("ambiguous", span=span)
-    return Parsed("answer", best[0].label, span)
+    return answer(best[0].label, span)
 
 
 @cache
@@ -145,8 +159,6 @@ def _lists(text: Sequence[str], found: Sequence[Mention]) -> list[list[Mention]]
 
 def _spread(text: Sequence[str], group: list[Mention]) -> None:
     """Let a denial or hedge of the first of a list hold for what "or" joins to it."""
-    if len(group) < 2:
-        return
     links = [text[one.end : other.first] for one, other in pairwise(group)]
     for index, link in enumerate(links):
         listed = len(group) >= _LEAST_LIST and not _EITHER.isdisjoint(links[-1])
@@ -160,64 +172,67 @@ def _joiners() -> frozenset[str]:
     return words("context", "joiners") | {"/", ","}
 
 
-@cache
-def _trailing() -> frozenset[str]:
-    """Words without which nothing after a label can deny it."""
-    firsts = {phrase.split()[0] for phrase, _ in phrases("context", "ruled_out").phrases()}
-    return words("context", "missing") | firsts | {"not"}
-
-
 def _denied_after(text: Sequence[str], end: int) -> bool:
     """Say whether "is not", "are absent" or the like follows a label, and ends the clause."""
     index = end
-    while index < len(text) and (text[index].isdigit() or text[index] in "()"):
+    while index < len(text) and (text[index] in "()" or text[index].isdigit()):
         index += 1
-    if index >= len(text):
+    word = text[index] if index < len(text) else "."
+    if word in CLAUSE_BREAKS:
         return False
-    if text[index] in words("context", "missing"):
+    after = text[index + 1] if index + 1 < len(text) else ""
+    missing, seen = words("context", "missing"), words("context", "seen")
+    if word in missing or (word == "not" and after in seen):
         return True
-    if text[index] == "not" and index + 1 < len(text) and text[index + 1] in words("context", "seen"):
-        return True
-    if text[index] in words("context", "being"):
-        follows = list(text[index + 1 : index + 3])
-        if follows[:1] == ["not"]:
-            rest = text[index + 2 : index + 2 + _AFTERWARDS]
-            return not rest or rest[0] in CLAUSE_BREAKS or rest[0] in words("context", "seen")
-        return follows[:1] != [] and follows[0] in words("context", "missing")
+    if word in words("context", "being"):
+        if after == "not":
+            rest = text[index + 2] if index + 2 < len(text) else ""
+            return not rest or rest in CLAUSE_BREAKS or rest in seen
+        return after in missing
     return False
 
 
-def _ruled_out(text: Sequence[str], end: int) -> bool:
-    return end < len(text) and phrases("context", "ruled_out").at(text, end) is not None
-
-
-def _marks(text: Sequence[str]) -> list[tuple[str, Hit[str]]]:
-    hits = kinds("context", *_KINDS, "ignore").find(text)
-    return [(hit.value, hit) for hit in hits if hit.value != "ignore"] if hits else []
+def _verdict(text: Sequence[str], end: int) -> bool | None:
+    """Return what a yes or no right after a label says of it: "Happy: no", "sad (yes)"."""
+    if end + 1 >= len(text) or text[end] not in (":", "(") or text[end + 1] not in VERDICTS:
+        return None
+    ends = end + 2 >= len(text) or text[end + 2] in CLAUSE_BREAKS
+    return VERDICTS[text[end + 1]] if ends else None
 
 
 def ignored_words(text: Sequence[str]) -> set[int]:
     """Return the tokens of phrases such as "not only" and "no doubt", which deny nothing."""
-    return {i for hit in phrases("context", "ignore").find(text) for i in range(hit.first, hit.end)}
+    return {i for hit in kinds("context", "ignore", "outdone").find(text) for i in range(hit.first, hit.end)}
 
 
-def _before(
-    text: Sequence[str], first: int, floor: int, marks: Sequence[tuple[str, Hit[str]]]
-) -> frozenset[str]:
-    """Return the kinds of marks that reach a label at ``first``, nearest bounds applied."""
-    stops = _stops()
-    inside = {index for _, hit in marks for index in range(hit.first, hit.end)}
-    start, floor = first, max(first - REACH, floor)
-    while start > floor and (text[start - 1] not in stops or start - 1 in inside):
-        start -= 1
-    reached = {name for name, hit in marks if start <= hit.first and hit.end <= first}
-    if any(name in _FAR for name, _ in marks):
-        bound = first
-        while bound > 0 and text[bound - 1] not in BREAKS and text[bound - 1] != "but":
-            bound -= 1
-        bound = max(bound, floor) if floor > bound and "but" in text[bound:floor] else bound
-        reached |= {n for n, hit in marks if n in _FAR and bound <= hit.first and hit.end <= first}
-    return frozenset(reached)
+class _Before:
+    """What stands before the labels of a text: the marks in it, and how far each reaches."""
+
+    __slots__ = ("far", "inside", "marks", "text")
+
+    def __init__(self, text: Sequence[str]) -> None:
+        hits = kinds("context", *CONTEXTS, "ignore").find(text)
+        self.text = text
+        self.marks = [(hit.value, hit.first, hit.end) for hit in hits if hit.value != "ignore"]
+        self.inside = {index for _, first, end in self.marks for index in range(first, end)}
+        self.far = any(name in _FAR for name, _, _ in self.marks)
+
+    def of(self, first: int, floor: int) -> frozenset[str]:
+        """Return the kinds of marks that reach a label at ``first``, nearest bounds applied."""
+        if not self.marks or self.marks[0][2] > first:
+            return _NO_MARKS
+        text, stops = self.text, _stops()
+        start, floor = first, max(first - REACH, floor)
+        while start > floor and (text[start - 1] not in stops or start - 1 in self.inside):
+            start -= 1
+        reached = {name for name, begin, end in self.marks if start <= begin and end <= first}
+        if self.far:
+            bound = first
+            while bound > 0 and text[bound - 1] not in BREAKS and text[bound - 1] != "but":
+                bound -= 1
+            bound = max(bound, floor) if floor > bound and "but" in text[bound:floor] else bound
+            reached |= {n for n, begin, end in self.marks if n in _FAR and bound <= begin and end <= first}
+        return frozenset(reached)
 
 
 @cache

@@ -24,6 +24,7 @@ _INTRODUCED = frozenset(
         "text",
         "leaves",
         "category",
+        *"项是选为案",
     ]
 )
 _WEAKLY = frozenset(
@@ -34,6 +35,7 @@ _LISTING = frozenset(("and", "or", "either", "both", "/", "not"))
 _SET_OFF = frozenset((")", ".", ":", "]"))
 _ENDS = frozenset(("", ".", ")", ":", ",", "]", "\n", ";", "!", "because", "since", "as", "for"))
 _VERBS = ("is", "fits", "seems", "matches", "appears", "best", "describes", "would", "sounds")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "last")
 _ARTICLES = frozenset(("a", "i"))
 
 
@@ -47,20 +49,23 @@ def read_letters(reading: Reading, count: int) -> list[Mention]:
     letters = _letters(count)
     if letters.isdisjoint(text):
         return []
+    said = [index for index, word in enumerate(text) if word in letters]
     solid = [index for index, word in enumerate(text) if word not in _UNSAID]
-    listed = all(text[i] in _LISTING or text[i] in letters for i in solid)
+    listed = all(text[i] in letters or text[i] in _LISTING for i in solid)
     found = []
-    for index, word in enumerate(text):
-        if word not in letters:
-            continue
+    for index in said:
+        word = text[index]
         if listed or _stands_out(reading, index, solid[0] == index):
             found.append(Mention(LETTERS.index(word), index, index + 1, 2.0))
-    return in_context(text, found)
+    return in_context(text, found, reading.bits)
 
 
 def read_index(reading: Reading, count: int) -> list[Mention]:
     """Return the option whose number was given: "2" alone, "option 2" or "2." at the start."""
     text = reading.words
+    ordinal = _ordinal(text, count)
+    if ordinal is not None:
+        return in_context(text, [ordinal], reading.bits)
     numbers = {str(n): n - 1 for n in range(1, count + 1)}
     if numbers.keys().isdisjoint(text):
         return []
@@ -72,7 +77,23 @@ def read_index(reading: Reading, count: int) -> list[Mention]:
             leads = index == solid[0] and text[index + 1 : index + 2] in ([")"], ["."], [":"])
             if solid == [index] or introduced or leads:
                 found.append(Mention(numbers[word], index, index + 1, 2.0))
-    return in_context(text, found)
+    return in_context(text, found, reading.bits)
+
+
+def is_article(text: Sequence[str], index: int) -> bool:
+    """Say whether an "a" can only be an article: another word follows, and none that an option would have."""
+    after = text[index + 1] if index + 1 < len(text) else ""
+    return after.isalpha() and after not in _ENDS and after not in _VERBS and after not in _LISTING
+
+
+def _ordinal(text: Sequence[str], count: int) -> Mention | None:
+    """Return the option meant by "the second option", "third one" or "the last choice"."""
+    for index, word in enumerate(text[:-1]):
+        if word in _ORDINALS and text[index + 1] in ("option", "choice", "one", "answer"):
+            which = count - 1 if word == "last" else _ORDINALS.index(word)
+            if which < count:
+                return Mention(which, index, index + 2, 2.0)
+    return None
 
 
 def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
@@ -96,7 +117,7 @@ def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
     if first is None or all(word in _UNSAID for word in rest):
         return reading
     return Reading(
-        [*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.spans, reading.cut
+        [*text[:first], *["."] * (end - first), *text[end:]][: len(text)], reading.plain, reading.cut
     )
 
 
@@ -112,6 +133,8 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
         return True
     if capital and after in _LISTING and text[index + 2 : index + 3] and text[index + 2] in LETTERS:
         return True
+    if capital and index > 1 and before in _LISTING and text[index - 2] in LETTERS and after not in ("'",):
+        return True
     if word in _ARTICLES and after not in _ENDS and not (capital and after in _VERBS):
         return False
     if before in _INTRODUCED:
@@ -121,7 +144,7 @@ def _stands_out(reading: Reading, index: int, leads: bool) -> bool:
         return capital or closed or leads or after in (")", "]") or before in _WEAKLY
     if capital and after in (_VERBS if word != "i" else _VERBS[:3]):
         return True
-    if leads and capital and word not in _ARTICLES and not after.isalpha():
+    if leads and capital and (after in _ENDS or (word not in _ARTICLES and not after.isalpha())):
         return True
     if leads and after in ("\n", ",", ":", "(") and capital:
         return True

@@ -16,6 +16,15 @@ _END = ""
 WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
+_COMMON = (
+    "give", "going", "go", "let", "might", "may", "all", "more", "than", "so", "if", "which", "who",
+    "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
+    "does", "have", "has", "am", "we", "you", "my", "best", "like", "any", "no", "would", "could",
+    "can", "look", "see", "an", "on", "for", "not", "that", "it", "this", "are", "image", "face",
+    "person", "be", "to", "at", "in", "of", "and", "with", "i", "a", "is", "the", ":",
+)  # fmt: skip
+"""Words of many texts, the commonest last."""
+
 V = TypeVar("V")
 
 
@@ -49,19 +58,19 @@ class Lexicon(Generic[V]):
                 for word in words:
                     node = node.setdefault(word, {})
                 node[_END] = value
-        self._firsts = frozenset(self._tree)
+        self.triggers = frozenset(rarest(phrase.split(" ")) for phrase in self._phrases)
 
     def phrases(self) -> list[tuple[str, V]]:
         """Return all phrases with their values."""
         return list(self._phrases.items())
 
     def may_be_in(self, words: Sequence[str]) -> bool:
-        """Say quickly whether a phrase could be in ``words``: whether the first word of one is."""
-        return not self._firsts.isdisjoint(words)
+        """Say quickly whether a phrase could be in ``words``: whether the rarest word of one is."""
+        return not self.triggers.isdisjoint(words)
 
     def find(self, words: Sequence[str]) -> list[Hit[V]]:
         """Return all phrases in ``words``."""
-        if self._firsts.isdisjoint(words):  # as for most lexicons and texts
+        if self.triggers.isdisjoint(words):  # as for most lexicons and texts
             return []
         hits: list[Hit[V]] = []
         tree, skip = self._tree, 0
@@ -83,6 +92,11 @@ class Lexicon(Generic[V]):
             if _END in node:
                 found = Hit(node[_END], index, position)
         return found
+
+
+def rarest(words: Sequence[str]) -> str:
+    """Return the word of a phrase by which to look for it: the first that is not in every other text."""
+    return min(words, key=lambda word: _COMMON.index(word) if word in _COMMON else -1)
 
 
 def words_of(phrase: str) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)} | {
 _DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()}
 _SOMETHINGS = {f"{word}something": value for word, value in _TENS.items()}
 _ROUGHLY = {f"{word}ish": value for word, value in (_TENS | _UNITS).items()}
-_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
+NUMBER_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Number:
     """A number said in tokens ``first`` to ``end``.
 
@@ -44,16 +44,20 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
         >>> [number.value for number in find_numbers("between thirty five and 40 , or her fifties".split())]
         [35.0, 40.0, 50.0]
     """
-    found, skip, listed = [], 0, 0
-    for index, word in enumerate(text):
+    found: list[Number] = []
+    skip = listed = 0
+    for index in [
+        i for i, word in enumerate(text) if word in NUMBER_WORDS or word[0].isdecimal() or word == "a"
+    ]:
         if index < skip:
             continue
+        word = text[index]
         if word[0].isdecimal():
             if _numbers_a_line(text, index, listed):
                 listed += 1
                 continue
-            number = _digits(text, index)
-        elif word in _WORDS or word == "a":
+            number: Number | None = _digits(word, index)
+        elif word != "a" or tuple(text[index + 1 : index + 2]) == ("hundred",):
             number = _words(text, index)
         else:
             continue
@@ -65,7 +69,7 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
 
 def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:
     """Say whether a number is that of an item of a list: "1.", "2." at the start of lines."""
-    if text[index] != str(listed + 1) or (index and text[index - 1] != "\n"):
+    if (index and text[index - 1] != "\n") or text[index] != str(listed + 1):
         return False
     if tuple(text[index + 1 : index + 2]) not in ((".",), (")",), (":",)):
         return False
@@ -74,12 +78,9 @@ def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:
     return bool(rest) and rest[0] != "\n" and (listed > 0 or later or rest[0][0].isdecimal())
 
 
-def _digits(text: Sequence[str], index: int) -> Number | None:
-    word = text[index]
-    if not word[0].isdecimal():
-        return None
-    if word.endswith("s"):
-        return Number(float(word[:-1]), index, index + 1, decade=True)
+def _digits(word: str, index: int) -> Number:
+    if word[-1] == "s":
+        return Number(float(word[:-1]), index, index + 1, True)
     return Number(float(word), index, index + 1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from facemllm.evaluation.parsing.lexicon import Lexicon, phrases, synonyms, words
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, words
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
@@ -18,12 +18,13 @@ from facemllm.evaluation.parsing.result import Parsed
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
 _ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")", "or", "nor"))
+_GLUE = frozenset(("to", "side", "toward", "direction", "both", "then"))
 _NOT_AWAY = frozenset(("not", "no", "away", "never"))
 _LARGEST = 180.0
 _NEGATION_REACH = 3
 
 
-@dataclass
+@dataclass(slots=True)
 class _Part:
     """What one part of a sentence says about one axis."""
 
@@ -41,6 +42,8 @@ def read_pose(reading: Reading) -> Parsed:
     """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
     numbers = _midpoints(text)
+    if (listed := _listed(text, numbers)) is not None:
+        return Parsed("answer", listed, reading.span(numbers[0].first, numbers[-1].end))
     parts = _joined(_parts(text, numbers))
     angles: dict[str, float] = {}
     used: list[int] = []
@@ -75,6 +78,21 @@ def read_pose(reading: Reading) -> Parsed:
     return Parsed("answer", {axis: angles[axis] + 0.0 for axis in _AXES if axis in angles}, span)
 
 
+def _listed(text: Sequence[str], numbers: Sequence[Number]) -> dict[str, float] | None:
+    """Read "(pan, tilt) = (-25, 10)": the names first, then as many numbers."""
+    if len(numbers) < 2:
+        return None
+    named = [i for i, word in enumerate(text) if word in _axes() and word in words("pose", "names")]
+    axes = [_axes()[text[i]] for i in named]
+    if len(set(axes)) != len(axes) or len(axes) != len(numbers) or named[-1] > numbers[0].first:
+        return None
+    values = [_signed(text, number) for number in numbers]
+    if not _directions().keys().isdisjoint(text) or max(map(abs, values)) > _LARGEST:
+        return None
+    told = dict(zip(axes, values, strict=True))
+    return {axis: told[axis] + 0.0 for axis in _AXES if axis in told}
+
+
 def _value(part: _Part, nominal: bool) -> float | None:
     if not nominal:
         if part.degrees is None or (part.axis is None and part.direction is None):
@@ -89,7 +107,8 @@ def _value(part: _Part, nominal: bool) -> float | None:
 
 def _fill(text: Sequence[str], angles: dict[str, float], used: list[int]) -> None:
     """Add what "level" and "facing the camera" say about axes without an angle."""
-    level = next((i for i, word in enumerate(text) if word in words("pose", "level")), None)
+    levels = words("pose", "level")
+    level = next((i for i, word in enumerate(text) if word in levels), None)
     frontal = _frontal().find(text)
     if frontal and not _NOT_AWAY.isdisjoint(text[max(0, frontal[0].first - 4) : frontal[0].first]):
         frontal = []
@@ -107,9 +126,10 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
     starts = {number.first: number for number in numbers}
     named = {hit.first: hit for hit in _angles().find(text)}
     parts = [_Part()]
-    skip = 0
+    skip, known, axes, amounts = 0, _known(), _axes(), _amounts()
+    moves, zero = words("pose", "moves"), words("pose", "zero")
     for index, word in enumerate(text):
-        if index < skip:
+        if index < skip or (word not in known and index not in starts and index not in named):
             continue
         part, number = parts[-1], None if index in named else starts.get(index)
         if word in _ENDS:
@@ -124,7 +144,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             skip = number.end if number is not None else named[index].end
         elif direction := _direction(text, index):
             _take_direction(text, index, part if part.direction is None else _new(parts), direction)
-        elif axis := _axes().get(word):
+        elif axis := axes.get(word):
             if part.axis not in (None, axis) and (part.degrees is not None or part.direction):
                 part = _new(parts)
             part.axis = axis
@@ -132,15 +152,23 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             part.tokens.append(index)
             if part.degrees is None and _negated(text, index, parts):
                 part.degrees = 0.0
-        elif word in words("pose", "zero") and part.degrees is None and part.axis is not None:
+        elif word in zero and part.degrees is None and part.axis is not None:
             part.degrees = 0.0
             part.tokens.append(index)
-        elif word in _amounts():
-            part.amount = _amounts()[word]
+        elif word in amounts:
+            part.amount = amounts[word]
             part.moved = True
-        if word in words("pose", "moves"):
+        if word in moves:
             parts[-1].moved = True
+    if not any(part.axis or part.moved for part in parts) and _only_directions(text):
+        for part in parts:
+            part.moved = True  # "up and to the left"
     return parts
+
+
+def _only_directions(text: Sequence[str]) -> bool:
+    known = filler()
+    return all(word in known or word in _directions() or word in _ENDS or word in _GLUE for word in text)
 
 
 def _new(parts: list[_Part]) -> _Part:
@@ -233,7 +261,7 @@ def _direction(text: Sequence[str], index: int) -> str | None:
     if name is None:
         return None
     after = text[index + 1] if index + 1 < len(text) else ""
-    if after in words("pose", "sides") and "toward" not in text[max(0, index - 2) : index]:
+    if after in words("pose", "sides") and {"toward", "to"}.isdisjoint(text[max(0, index - 2) : index]):
         return None
     return None if name == "right" and after == "at" else name
 
@@ -255,6 +283,13 @@ def _axes() -> dict[str, str]:
 @cache
 def _amounts() -> dict[str, str]:
     return {word: name for name in ("slight", "strong") for word in words("pose", name)}
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Words that :func:`_parts` does something about."""
+    said = _directions().keys() | _axes().keys() | _amounts().keys()
+    return frozenset(said | _ENDS | words("pose", "moves") | words("pose", "zero"))
 
 
 @cache

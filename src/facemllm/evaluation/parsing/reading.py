@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from facemllm.evaluation.parsing.lexicon import Hit, kinds, phrases, words
-from facemllm.evaluation.parsing.result import UNPARSED, Parsed
-from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans, cut
-from facemllm.evaluation.parsing.wrappers import Cut, unwrap
+from facemllm.evaluation.parsing.result import UNPARSED, Parsed, Place
+from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, Spans
+from facemllm.evaluation.parsing.triggers import ECHO, REFUSAL, trigger_bits
+from facemllm.evaluation.parsing.wrappers import Cut
 
 _CLAUSE_ENDS = frozenset((",", ":"))
 _PAUSES = frozenset((",", ":", ".", ";"))
@@ -18,7 +19,6 @@ _PICTURES = frozenset(
     ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
 )
 _LISTS = ("au", "pose")  # answers that may go over several sentences
-_ECHOES = frozenset(("whether", "asks", "asked"))
 
 
 class Reading:
@@ -26,21 +26,29 @@ class Reading:
 
     Args:
         all_words: The tokens, in order.
-        spans: Where each stood in the text that was cut.
-        cut: The text.
+        plain: The text that was cut, in lower case.
+        cut: The text as it was written.
+        offset: How many of its tokens stand before this part of it.
 
     Attributes:
         words: The tokens, with full stops for those that are no answer (refusals, questions).
+        bits: What :func:`trigger_bits` says of the tokens.
     """
 
-    __slots__ = ("_refused", "_sentences", "all_words", "cut", "spans", "words")
+    __slots__ = ("_refused", "_sentences", "_spans", "all_words", "bits", "cut", "offset", "plain", "words")
 
-    def __init__(self, all_words: list[str], spans: Spans, cut: Cut) -> None:
-        self.all_words, self.spans, self.cut = all_words, spans, cut
+    def __init__(self, all_words: list[str], plain: str, cut: Cut, offset: int = 0) -> None:
+        self.all_words = self.words = all_words
+        self.plain, self.cut, self.offset, self.bits = plain, cut, offset, trigger_bits(all_words)
         self._sentences: list[tuple[int, int]] | None = None
+        self._spans: Spans | None = None
+        self._refused: list[tuple[int, int]] = []
+        if not self.bits & (ECHO | REFUSAL):
+            return
         asked = self._questions()
         self._refused = self._refusals(asked)
-        self.words = all_words
+        if asked and self._refused:
+            asked = self._but_guesses(asked)
         if asked or self._refused:
             self.words = list(all_words)
             for first, end in (*asked, *self._refused):
@@ -48,17 +56,20 @@ class Reading:
 
     def part(self, first: int, end: int) -> Reading:
         """Return tokens ``first`` to ``end`` as a reading of their own."""
-        return Reading(self.all_words[first:end], self.spans.part(first, end), self.cut)
+        return Reading(self.all_words[first:end], self.plain, self.cut, self.offset + first)
 
-    def span(self, first: int, end: int) -> tuple[int, int] | None:
-        """Return the characters of the original text that tokens ``first`` to ``end`` stand for."""
+    def span(self, first: int, end: int) -> Place | None:
+        """Return where tokens ``first`` to ``end`` stand; None where they were not written so."""
         if self.cut.offset is None or first >= end:
             return None
-        return self.spans[first][0] + self.cut.offset, self.spans[end - 1][1] + self.cut.offset
+        offset = self.offset
+        return tuple.__new__(Place, (self.cut.text, self.cut.offset, first + offset, end + offset))
 
     def source(self, index: int) -> str:
         """Return a token as it was written."""
-        start, end = self.spans[index]
+        if self._spans is None:
+            self._spans = Spans(self.plain)
+        start, end = self._spans[index + self.offset]
         return self.cut.text[start:end]
 
     def nothing(self) -> Parsed:
@@ -86,24 +97,46 @@ class Reading:
     def _questions(self) -> list[tuple[int, int]]:
         """Sentences that end in a question mark: the question said again, unless there is nothing else."""
         text = self.all_words
-        if "?" not in text and _ECHOES.isdisjoint(text):
+        if not self.bits & ECHO:
             return []
         asked = [
             (first, end)
             for first, end in self.sentences
-            if text[end - 1] == "?" or ("whether" in text[first:end] and text[first] in ("the", "you"))
+            if text[end - 1] == "?"
+            or ("whether" in text[first:end] and text[first] in ("the", "you", "whether"))
         ]
+        asked = [(first, self._echo_end(first, end)) for first, end in asked]
+        echoes = set(asked)
         told = any(
             end - first > 1 or text[first] not in BREAKS
             for first, end in self.sentences
-            if (first, end) not in asked
+            if (first, end) not in echoes
         )
         return asked if told else []
+
+    def _echo_end(self, first: int, end: int) -> int:
+        """Return where "whether she smiles: no" stops to be the question."""
+        if self.all_words[first] != "whether":
+            return end
+        return next((i for i in range(first, end) if self.all_words[i] in _CLAUSE_ENDS), end)
+
+    def _but_guesses(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Leave out guesses such as "33?" after a refusal with nothing else said."""
+        refused = {i for first, end in self._refused for i in range(first, end)}
+        silent = refused | {i for first, end in asked for i in range(first, end)}
+        if any(i not in silent and word not in CLAUSE_BREAKS for i, word in enumerate(self.all_words)):
+            return asked
+        opens, start = words("refusal", "interrogatives"), min(refused)
+        return [
+            one
+            for one in asked
+            if one[0] < start or not opens.isdisjoint(self.all_words[one[0] : one[0] + 3])
+        ]
 
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
         whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
-        if not (whole.may_be_in(self.all_words) or forward.may_be_in(self.all_words)):
+        if not self.bits & REFUSAL:
             return []
         questions = dict(asked)
         found = []
@@ -113,24 +146,24 @@ class Reading:
             sentence = self.all_words[first:end]
             hits, ahead = whole.find(sentence), _refusing(sentence, forward.find(sentence))
             if hits:
-                start, after = 0, hits[0].end
+                start, after = _conceded(sentence, hits[0].first), hits[0].end
             elif ahead:
                 start, after = _begins(sentence, ahead[0].first), ahead[0].end
+            elif (built := _built(sentence)) is not None:
+                start, after = _begins(sentence, built[0]), built[1]
             else:
                 continue
             found.append((first + start, first + _resumes(sentence, after)))
         return found
 
 
-def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
+def parts(whole: Reading, task: str) -> Iterator[tuple[str, Reading]]:
     """Yield the parts of an answer that may settle it, the likeliest first, with the kind of each.
 
     Kinds: ``said`` (what follows "the answer is", its first sentence and then all), ``turn`` (what follows a
-    conclusion or a correction: it counts only if it answers), ``whole``.
+    conclusion or a correction: it counts only if it answers).
     """
-    taken = unwrap(text, task)
-    tokens, spans = cut(taken.text)
-    whole = Reading(tokens, spans, taken)
+    tokens = whole.all_words
     end = len(tokens)
     marks = kinds("context", "answers", "corrections", "conclusions").find(tokens)
     told = [mark.end for mark in marks if mark.value == "answers"]
@@ -145,16 +178,18 @@ def readings(text: str, task: str = "") -> Iterator[tuple[str, Reading]]:
     if marks or "no" in tokens:
         for start in _turns(tokens, marks, task):
             yield "turn", whole.part(start, end)
-    yield "whole", whole
 
 
 def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[int]:
     """Return where what follows a conclusion ("so") or a correction ("actually") begins, last first."""
     found = []
     for mark in marks:
+        if not mark.first and mark.value == "conclusions":
+            continue  # "I would say happy": nothing was said before it
         before = text[mark.first - 1] if mark.first else "."
         if (mark.value == "corrections" and not _denied_before(text, mark.first)) or (
-            mark.value == "conclusions" and (before in _PAUSES or before in BREAKS or before == "and")
+            mark.value == "conclusions"
+            and (before in _PAUSES or before in BREAKS or before in ("and", "but"))
         ):
             found.append(mark.end)
     if task != "yesno" and "no" in text:  # "27, no, 26"
@@ -189,6 +224,34 @@ def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]
             )
         )
     ]
+
+
+def _built(sentence: Sequence[str]) -> tuple[int, int] | None:
+    """Return where a refusal by its build stands: "do not", adverbs, and a verb such as "estimate"."""
+    for index, word in enumerate(sentence):
+        if word != "not" or not index or sentence[index - 1] not in words("refusal", "auxiliaries"):
+            continue
+        at = index + 1
+        while at < len(sentence) and (
+            sentence[at].endswith("ly") or sentence[at] in words("refusal", "between")
+        ):
+            at += 1
+        if at < len(sentence) and sentence[at] in words("refusal", "verbs"):
+            return index - 1, at + 1
+        if (
+            at + 1 < len(sentence)
+            and sentence[at] in words("refusal", "gives")
+            and not words("refusal", "enough").isdisjoint(sentence[at + 1 : at + 3])
+        ):
+            return index - 1, at + 2
+    return None
+
+
+def _conceded(sentence: Sequence[str], index: int) -> int:
+    """Return where the clause of a refusal begins that something was said before: "male, though ..."."""
+    while index and sentence[index - 1] not in ("though", "although", "but", "however"):
+        index -= 1
+    return index
 
 
 def _begins(sentence: Sequence[str], index: int) -> int:

@@ -7,7 +7,6 @@ at the words it was read from. Spellings and contractions are brought to one for
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 BREAKS = frozenset(".!?;\n")
@@ -16,16 +15,18 @@ BREAKS = frozenset(".!?;\n")
 CLAUSE_BREAKS = BREAKS | frozenset(",:()[]")
 """Tokens that end a clause; negations and hedges stay inside one."""
 
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without spaces: each sign is a token
+_WORD = rf"[^\W\d_{_CJK}]+"
 _TOKEN = re.compile(
-    r"[^\W\d_]+(?:'[^\W\d_]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
-    r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖-]"
+    rf"{_WORD}(?:'{_WORD})*|[{_CJK}]|\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n"
+    r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖~-]"
 )
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
-    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&-]", re.ASCII
+    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
 )
-_THOUSANDS = re.compile(r"\d,\d")
+_find_ascii = _ASCII_TOKEN.findall
 _PLAIN = str.maketrans(
-    "’‘ʼ´`“”–−‐‑…\u2028\u2029", "'''''\"\"----.\n\n"
+    "’‘ʼ´`“”–−‐‑…\u2028\u2029，。：；！？（）【】、～", "'''''\"\"----.\n\n,.:;!?()[],~"
 )  # one character for one: positions stay
 _STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _SUFFIXES = {"m": "am", "re": "are", "ve": "have", "ll": "will", "d": "would"}
@@ -43,8 +44,12 @@ _SIGNS = {
     "|": ":", "=": ":", "→": ":", "&": "and",
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
-_CHANGED = frozenset((*_SPELLINGS, *_SIGNS, "-", "—"))
+_MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
+_CHANGED = frozenset(_MADE)
 """Tokens that do not stay as they are written."""
+
+_DASHES = frozenset("-—~")
+_REMEMBERED = 1 << 14  # words whose forms are kept
 
 
 class Token(NamedTuple):
@@ -56,30 +61,27 @@ class Token(NamedTuple):
 
 
 class Spans:
-    """Where the tokens of a text stand; found only when asked for, because most are never asked for."""
+    """Where the tokens of a text stand; found only when asked for, because most are never asked for.
 
-    __slots__ = ("_found", "_made", "_plain")
+    Args:
+        plain: The text in lower case.
+    """
 
-    def __init__(self, plain: str, made: list[int] | None) -> None:
-        self._plain, self._made = plain, made
+    __slots__ = ("_found", "_plain")
+
+    def __init__(self, plain: str) -> None:
+        self._plain = plain
         self._found: list[tuple[int, int]] | None = None
 
-    def part(self, first: int, end: int) -> Spans:
-        """Return those of tokens ``first`` to ``end``."""
-        spans = Spans("", None)
-        spans._found = self._all()[first:end]
-        return spans
-
     def __getitem__(self, index: int) -> tuple[int, int]:
-        return self._all()[index]
-
-    def _all(self) -> list[tuple[int, int]]:
         if self._found is None:
-            self._found = [match.span() for match in _pattern(self._plain).finditer(self._plain)]
-            if self._made is not None:
-                found = zip(self._found, self._made, strict=True)
-                self._found = [span for span, count in found for _ in range(count)]
-        return self._found
+            plain, end, self._found = self._plain, 0, []
+            for word in _pattern(plain).findall(plain):
+                start = plain.index(word, end)  # the next of its letters: nothing else holds any
+                end = start + len(word)
+                made = bool(_dash(plain, start, end)) if word in _DASHES else len(_FORMS[word])
+                self._found += [(start, end)] * made
+        return self._found[index]
 
 
 def tokenize(text: str, offset: int = 0) -> list[Token]:
@@ -91,34 +93,50 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
         >>> [token.text for token in tokenize("She isn't clean-shaven: 30-35, mid-30s!")]
         ['she', 'is', 'not', 'clean', 'shaven', ':', '30', '-', '35', ',', 'mid', '-', '30s', '!']
     """
-    words, spans = cut(text)
+    words, plain = cut(text)
+    spans = Spans(plain)
     return [Token(word, spans[i][0] + offset, spans[i][1] + offset) for i, word in enumerate(words)]
 
 
-def cut(text: str) -> tuple[list[str], Spans]:
-    """Return the words of a text and their places; the form that readers work on."""
-    plain = _lower(text)
-    if "'" not in plain and not ("," in plain and _THOUSANDS.search(plain)):
-        words = _pattern(plain).findall(plain)
-        if _CHANGED.isdisjoint(words):
-            return words, Spans(plain, None)
-    words, made = [], []
-    for match in _pattern(plain).finditer(plain):
-        word = match.group()
-        if word.isalpha():
-            parts = _SPELLINGS.get(word, (word,))
-        elif word[0].isdigit():
-            parts = (word.replace(",", "").replace("'", ""),)
-        elif word in "-—":
-            sign = _dash(plain, *match.span())
-            parts = (sign,) if sign else ()
-        elif "'" in word:
-            parts = _expand(word)
+def cut(text: str) -> tuple[list[str], str]:
+    """Return the words of a text, which readers work on, and the text they were cut from, in lower case."""
+    if text.isascii():
+        plain = text.lower()
+        written = _find_ascii(plain)
+    else:
+        plain = _lower(text)
+        written = _pattern(plain).findall(plain)
+    if _DASHES.isdisjoint(written):
+        if _CHANGED.isdisjoint(written) and "'" not in plain and "," not in plain:
+            return written, plain
+        return [form for word in written for form in _FORMS[word]], plain
+    words: list[str] = []
+    end = 0
+    for word in written:
+        if word not in _DASHES:
+            words += _FORMS[word]
         else:
-            parts = (_SIGNS.get(word, word),)
-        words.extend(parts)
-        made.append(len(parts))
-    return words, Spans(plain, made)
+            end = plain.index(word, end) + 1
+            if sign := _dash(plain, end - 1, end):
+                words.append(sign)
+    return words, plain
+
+
+class _Forms(dict[str, tuple[str, ...]]):
+    """What each token that was met is made into: most are kept, contractions and spellings are not."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        """Make a token into words, and remember it."""
+        if word in _MADE:
+            forms = _MADE[word]
+        elif word[0].isdigit():
+            forms = (word.replace(",", "").replace("'", ""),)
+        else:
+            forms = _expand(word) if "'" in word else (word,)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = forms
+        return forms
 
 
 def _pattern(plain: str) -> re.Pattern[str]:
@@ -127,8 +145,6 @@ def _pattern(plain: str) -> re.Pattern[str]:
 
 def _lower(text: str) -> str:
     """Return the text in lower case with plain quotes, of the same length."""
-    if text.isascii():
-        return text.lower()
     plain = text.translate(_PLAIN)
     lower = plain.lower()
     if len(lower) == len(text):
@@ -144,11 +160,12 @@ def _dash(plain: str, start: int, end: int) -> str:
         return "-"
     if plain[start] == "—":
         return ":" if start else ""
+    if plain[start] == "~":
+        return "-" if after.isdigit() and before.isdigit() else ""
     spaced = plain[start - 1 : start] == " " and plain[end : end + 1] in (" ", "-", "")
     return ":" if spaced and before not in ("", "\n") else ""
 
 
-@lru_cache(maxsize=4096)
 def _expand(word: str) -> tuple[str, ...]:
     stem, _, suffix = word.rpartition("'")
     if suffix == "t" and stem.endswith("n"):
@@ -159,3 +176,6 @@ def _expand(word: str) -> tuple[str, ...]:
         return (stem.replace("'", ""), "is" if stem in _IS else "s")
     parts = (stem.replace("'", ""), _SUFFIXES.get(suffix, suffix))
     return tuple(part for part in parts if part)
+
+
+_FORMS = _Forms()

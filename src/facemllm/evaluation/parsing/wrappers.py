@@ -42,6 +42,8 @@ _MARKED = re.compile(
     r"<answer>(.+?)(?:</answer>|\Z)|\\boxed\{(?:\\text\{)?([^{}]+)\}", re.DOTALL | re.IGNORECASE
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
+_WRAPPED = re.compile(r"[<\\`{\[~]")
+_STRUCK = re.compile(r"~~[^~\n]+~~")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
 
@@ -68,6 +70,8 @@ def unwrap(text: str, task: str = "") -> Cut:
         >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy"}\n```', "expression").text
         'happy'
     """
+    if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
+        return Cut(text)
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text
@@ -76,7 +80,10 @@ def unwrap(text: str, task: str = "") -> Cut:
         if mark is not None:
             begin, end = mark.span(mark.lastindex or 1)
             offset, inner = offset + begin, inner[begin:end]
-        inner = _TAG.sub(lambda match: " " * len(match.group()), inner)
+        bare = _TAG.sub(lambda match: " " * len(match.group()), inner)
+        inner = bare if bare.strip() else inner  # "<neutral>" is an answer
+    if "~~" in inner:
+        inner = _STRUCK.sub(lambda match: " " * len(match.group()), inner)
     if "```" in inner:
         fence = _FENCE.search(inner)
         if fence and fence.group(1).strip():
@@ -86,7 +93,7 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut("yes" if stripped == "true" else "no" if stripped == "false" else inner, offset)
     found = _load(inner)
     if found is not None:
-        return Cut(_flatten(found, task), None)
+        return Cut(_flatten(found, task) if found or task != "au" else "none", None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
 
@@ -131,6 +138,8 @@ def _flatten(value: Any, task: str, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _of_object(value, task, depth)
     if isinstance(value, list):
+        if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):
+            return f"{value[0]}-{value[1]}"
         return ", ".join(_flatten(inner, task, depth + 1) for inner in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -142,8 +151,10 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
     if task == "age" and (span := _bounds(named)):
         return span
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
-        if key in named:
+        if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
+    if any(key in named for key in _TASK_KEYS.get(task, (task,))):
+        return "unknown"  # {"age": null}
     parts = _KEY_PARTS.get(task, frozenset())
     for key in named:
         words = key.split("_")

@@ -8,10 +8,11 @@ from functools import cache
 from facemllm.evaluation.parsing.context import ignored_words
 from facemllm.evaluation.parsing.lexicon import filler, phrases, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
-from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
+_TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
 
 def read_yes_no(reading: Reading) -> Parsed:
@@ -29,7 +30,14 @@ def read_yes_no(reading: Reading) -> Parsed:
         # "Yes and no" says neither.
         if follows in ("and", "or", "/") and any(other != label for other, _, _ in said):
             return Parsed("ambiguous", span=reading.span(first, end))
-        return Parsed("answer", label, reading.span(first, end))
+        return answer(label, reading.span(first, end))
+    for label, first, end in said:  # "he has no hat, but yes, he has glasses"
+        if (
+            text[first] in ("yes", "no")
+            and tuple(text[end : end + 1]) in ((), (",",), (".",))
+            and text[first - 1] in _TURNS
+        ):
+            return answer(label, reading.span(first, end))
     statement = _read_statement(reading)
     if statement is not None:
         return statement
@@ -38,7 +46,7 @@ def read_yes_no(reading: Reading) -> Parsed:
         label, first, end = said[0]
         if "not" in text[max(0, first - 2) : first]:
             label = "no" if label == "yes" else "yes"
-        return Parsed("answer", label, reading.span(first, end))
+        return answer(label, reading.span(first, end))
     if labels:
         return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
     return _bare(reading) or reading.nothing()
@@ -53,7 +61,7 @@ def _read_statement(reading: Reading) -> Parsed | None:
     for start, end in _clauses(reading.words):
         found = _statement(reading, start, end)
         if first is not None and reading.words[start] == "not" and reading.words[start - 1] == ",":
-            return Parsed("answer", "no", reading.span(start, end))  # "straight, not wavy"
+            return answer("no", reading.span(start, end))  # "straight, not wavy"
         if found is None:
             continue
         if first is None:
@@ -87,10 +95,12 @@ def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
         return None
     if text[start] in ("if", "when") or text[start : start + 2] in (["it", "could"], ["it", "may"]):
         return None
-    return Parsed("answer", "no" if denied else "yes", reading.span(start, end))
+    return answer("no" if denied else "yes", reading.span(start, end))
 
 
 def _denied(clause: Sequence[str]) -> bool:
+    if phrases("statements", "denying").find(clause):
+        return True
     if words("statements", "denials").isdisjoint(clause):
         return False
     ignored = ignored_words(clause)
@@ -100,6 +110,9 @@ def _denied(clause: Sequence[str]) -> bool:
 def _bare(reading: Reading) -> Parsed | None:
     """Read words that are an answer only when they are all that is said: "probably", "not", "unlikely"."""
     text = reading.words
+    if (told := [word for word in text if word not in CLAUSE_BREAKS]) in (["1"], ["0"]):
+        at = text.index(told[0])
+        return answer("yes" if told == ["1"] else "no", reading.span(at, at + 1))
     for label in ("no", "yes"):
         hit = next(iter(phrases("statements", f"bare_{label}").find(text)), None)
         if hit is not None and all(
@@ -107,10 +120,10 @@ def _bare(reading: Reading) -> Parsed | None:
             for index, word in enumerate(text)
             if not hit.first <= index < hit.end
         ):
-            return Parsed("answer", label, reading.span(hit.first, hit.end))
+            return answer(label, reading.span(hit.first, hit.end))
     clauses = _clauses(text)
     if clauses and text[clauses[0][0]] in words("statements", "bare_denials"):
-        return Parsed("answer", "no", reading.span(*clauses[0]))
+        return answer("no", reading.span(*clauses[0]))
     return None
 
 
