@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from facemllm.model import AutoFaceMLLM, engine
+from facemllm.model import AutoFaceMLLM
+from facemllm.model.branches import Branches
 from facemllm.model.packing import split
-from facemllm.model.passes import Branches, KeysAndValues
+from facemllm.model.passes import KeysAndValues
 from facemllm.model.trunk_cache import TrunkCache, weights_key
 from facemllm.model.vision import views
 
@@ -89,15 +90,16 @@ def test_options_of_several_questions_as_a_tree(model, portrait):
         assert own == pytest.approx(alone, rel=1e-3, abs=1e-7)
 
 
-def test_shared_beginnings_of_options_are_read_once(small_model):
-    encoded = [
-        small_model.processor.encode_qa("Who?", option) for option in ("a 12 year old", "a 13 year old")
+def test_shared_beginnings_are_read_once(small_model):
+    processor = small_model.processor
+    encoded = [processor.encode_qa("Who?", option) for option in ("a 12 year old", "a 13 year old")]
+    cut = split(encoded)
+    tree = Branches(cut.branches)
+    shared = next(i for i, (a, b) in enumerate(zip(*cut.branches, strict=True)) if a != b)
+    assert tree.total == sum(map(len, cut.branches)) - shared
+    assert [[tree.tokens[i] for i in path] for path in tree.paths] == [
+        list(branch) for branch in cut.branches
     ]
-    trunk = len(split(encoded).trunk)
-    trie = engine._Trie(encoded, trunk)
-    assert len(trie.tokens) < sum(len(one) - trunk for one in encoded)
-    forks = [parent for parent in set(trie.parents) if trie.parents.count(parent) > 1]
-    assert len(forks) == 1
 
 
 def test_a_planted_fault_is_seen(llava_folder, portrait, monkeypatch):

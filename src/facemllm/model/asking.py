@@ -13,7 +13,7 @@ from facemllm.model import engine, plain
 from facemllm.model.answers import Answer
 from facemllm.model.packing import split
 from facemllm.model.vision import View, views
-from facemllm.processing.template import Encoded
+from facemllm.processing.template import IGNORE, Encoded
 
 DESCRIBE = "Describe this face."
 
@@ -226,8 +226,9 @@ def _likelihoods(
 ) -> list[list[list[float]]]:
     """Return the log-likelihood of each option of K questions about each of V views."""
     every = [prompt for options in encoded for prompt in options]
-    if not model.plain_reasons and split(every) is not None:
-        return list(engine.likelihoods(model, flat, encoded, batch_size=batch_size))
+    cut = None if model.plain_reasons or not every else split(every)
+    if cut is not None and all(prompt.labels[len(cut.trunk)] == IGNORE for prompt in every):
+        return engine.likelihoods(model, flat, encoded, batch_size=batch_size)
     features = _features(model, flat)
     by_question = [plain.likelihoods(model, features, options) for options in encoded]
     return [list(of_view) for of_view in zip(*by_question, strict=True)]
