@@ -58,6 +58,7 @@ class AskingMixin:
             these, one for each face. For a list of photos, a list of all that.
 
         Raises:
+            ConfigError: If an option is none of its values.
             NoFaceError: If a photo has no face and ``on_no_face`` is "error".
             ImageError: If a photo cannot be read.
 
@@ -67,6 +68,7 @@ class AskingMixin:
             >>> model.ask("photo.jpg", "How old is this person?").text  # doctest: +SKIP
             '34'
         """
+        _check_counts(max_new_tokens=max_new_tokens, batch_size=batch_size)
         if faces not in ("largest", "all"):
             raise ConfigError(
                 "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
@@ -124,6 +126,7 @@ class AskingMixin:
         Raises:
             ConfigError: If there are fewer than two different options, or not as many lists as questions.
         """
+        _check_counts(batch_size=batch_size)
         asked = [question] if isinstance(question, str) else list(question)
         each = _options_each(asked, [options] if isinstance(question, str) else options)
         for given in each:
@@ -231,12 +234,20 @@ def _likelihoods(
         return engine.likelihoods(model, flat, encoded, batch_size=batch_size)
     features = _features(model, flat)
     by_question = [plain.likelihoods(model, features, options) for options in encoded]
-    return [list(of_view) for of_view in zip(*by_question, strict=True)]
+    return [[of_views[view] for of_views in by_question] for view in range(len(flat))]
 
 
 def _features(model: Any, flat: Sequence[View]) -> torch.Tensor:
     features: torch.Tensor = model.encode([view.crop for view in flat])
     return features
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(
+                f"cannot use {name}", given=str(count), expected="1 or more", do=f"pass a larger {name}"
+            )
 
 
 def _options_each(asked: Sequence[str], options: Any) -> list[list[str]]:

@@ -65,9 +65,10 @@ def _last_layer(language_model: Any) -> nn.Module | None:
 def _rows(value: Any, length: int, part: slice) -> Any:
     """Cut tensors [B, L, ...] among a layer's arguments; None if another of their axes may be of tokens."""
     if isinstance(value, Tensor):
-        if value.dim() > 1 and value.shape[1] == length:
-            return value[:, part]
-        return None if length in value.shape else value
+        axes = [axis for axis, size in enumerate(value.shape) if size == length]
+        if not axes:
+            return value
+        return value[:, part] if axes == [1] else None
     if isinstance(value, (tuple, list)):
         items = [_rows(item, length, part) for item in value]
         lost = any(new is None and old is not None for new, old in zip(items, value, strict=True))
