@@ -58,8 +58,9 @@ def _last_layer(language_model: Any) -> nn.Module | None:
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else None
     layers = getattr(decoder, "layers", None)
     count = getattr(base.config, "num_hidden_layers", None)
-    known = isinstance(layers, nn.ModuleList) and isinstance(count, int) and 0 < count <= len(layers)
-    return layers[count - 1] if known else None
+    if isinstance(layers, nn.ModuleList) and isinstance(count, int) and 0 < count <= len(layers):
+        return layers[count - 1]
+    return None
 
 
 def _rows(value: Any, length: int, part: slice) -> Any:

@@ -54,19 +54,18 @@ class EagerKernel:
         out, lse = reference.partial_attention(q, k, v, visible, scale=scale)
         if self.dropout:
             self.seeds[part] = int(torch.randint(2**62, ()))
-            shape, groups = (*q.shape[:3], k.shape[2]), k.shape[1]
-            weights = _weights(
-                *(x.unflatten(1, (groups, -1)) for x in (q, lse)), k[:, :, None], visible, scale
-            )
-            kept = self._kept(part, shape, q.device, groups)
-            out = ((weights * kept).to(v.dtype) @ v[:, :, None]).flatten(1, 2)
+            groups = k.shape[1]
+            grouped_q, grouped_lse = q.unflatten(1, (groups, -1)), lse.unflatten(1, (groups, -1))
+            weights = _weights(grouped_q, grouped_lse, k[:, :, None], visible, scale)
+            weights = weights * self._kept(part, weights)
+            out = (weights.to(v.dtype) @ v[:, :, None]).flatten(1, 2)
         return out, lse
 
-    def _kept(self, part: Part, shape: tuple[int, ...], device: torch.device, groups: int) -> Tensor:
-        """Return 0 for weights that are dropped, and by how much the others grow [B, G, H / G, Q, K]."""
-        generator = torch.Generator(device).manual_seed(self.seeds[part])
-        kept = torch.rand(shape, generator=generator, device=device) >= self.dropout
-        return (kept / (1 - self.dropout)).unflatten(1, (groups, -1))
+    def _kept(self, part: Part, weights: Tensor) -> Tensor:
+        """Return 0 for weights [B, G, H / G, Q, K] that are dropped, and by how much the others grow."""
+        generator = torch.Generator(weights.device).manual_seed(self.seeds[part])
+        drawn = torch.rand(weights.shape, generator=generator, device=weights.device)
+        return (drawn >= self.dropout).to(weights.dtype) / (1 - self.dropout)
 
     def backward(
         self,
@@ -81,7 +80,7 @@ class EagerKernel:
         scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the gradients from weights made again from the log-sum-exp."""
-        dtype, wide, groups, rows = q.dtype, lse.dtype, k.shape[1], q.shape[:3]
+        dtype, wide, groups = q.dtype, lse.dtype, k.shape[1]
         visible = _visible(q, k, part, allowed)
         q, grad, out, lse = (x.unflatten(1, (groups, -1)) for x in (q, grad, out, lse))
         k, v = k[:, :, None], v[:, :, None]
@@ -89,7 +88,7 @@ class EagerKernel:
         q, k, v, grad, out = (x.to(wide) for x in (q, k, v, grad, out))
         of_weights, dropped = grad @ v.mT, weights
         if self.dropout:
-            kept = self._kept(part, (*rows, k.shape[-2]), q.device, groups)
+            kept = self._kept(part, weights)
             of_weights, dropped = of_weights * kept, weights * kept
         of_scores = weights * (of_weights - (grad * out).sum(-1, keepdim=True)) * scale
         dq = (of_scores @ k).flatten(1, 2)
