@@ -74,17 +74,25 @@ class Asked:
         """Answer by the peer as an expert could: the trunk's cache copied to every question by hand."""
         from transformers import DynamicCache
 
-        assert self.cut is not None
-        length, model = len(self.cut.trunk), self.pair.peer
+        model = self.pair.peer
         one = {key: value[:1] for key, value in self.batch.items()}
+        rows_of_ids = [
+            ids[mask.bool()].tolist()
+            for ids, mask in zip(self.batch["input_ids"], self.batch["attention_mask"], strict=True)
+        ]
+        shortest = min(map(len, rows_of_ids))
+        columns = enumerate(zip(*rows_of_ids, strict=False))
+        # The picture, and how all questions begin; something is left of each.
+        length = min(next((at for at, ids in columns if len(set(ids)) > 1), shortest), shortest - 1)
+        rest = [ids[length:] for ids in rows_of_ids]
         start = int((one["attention_mask"][0] == 0).sum())
         trunk = peer_embeddings(self.pair, one)[:, start : start + length]
         cache = DynamicCache(config=model.config.text_config)
         model(inputs_embeds=trunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(len(self.cut.branches))
-        width = max(map(len, self.cut.branches))
-        pad = torch.tensor([width - len(branch) for branch in self.cut.branches])
-        rows = torch.tensor([[0] * (width - len(branch)) + list(branch) for branch in self.cut.branches])
+        cache.batch_repeat_interleave(len(rest))
+        width = max(map(len, rest))
+        pad = torch.tensor([width - len(branch) for branch in rest])
+        rows = torch.tensor([[0] * (width - len(branch)) + branch for branch in rest])
         places = torch.arange(width)
         real = places >= pad[:, None]
         logits = model(

@@ -94,6 +94,37 @@ def test_a_sliding_window_is_a_reason():
     assert model.config._attn_implementation == before
 
 
+def test_a_sliding_window_set_by_name_is_honoured():
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
+    with torch.no_grad():  # so that attention matters
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    ids = torch.randint(0, 50, (2, 12))
+    use_our_attention(LlamaForCausalLM(LlamaConfig(**SIZES)))  # registers the name
+    found = {}
+    for name in ("eager", NAME):
+        model.set_attn_implementation(name)
+        found[name] = model(ids).logits
+    assert torch.allclose(found["eager"], found[NAME], atol=1e-4)
+    model.config.sliding_window = None
+    full = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)).eval()
+    full.load_state_dict(model.state_dict())
+    assert not torch.allclose(full(ids).logits, found[NAME], atol=1e-2)  # else nothing was shown
+
+
+def test_a_pack_and_a_sliding_window_do_not_go_together():
+    class Anything:
+        def attend(self, *args, **options):
+            pytest.fail("the window was ignored")
+
+    x = torch.randn(1, 2, 3, 4)
+    with pytest.raises(
+        ConfigError, match=r"a pack cannot go through a sliding window(?s:.*)sliding_window=4"
+    ):
+        attention_forward(torch.nn.Identity(), x, x, x, None, pack=Anything(), sliding_window=4)
+
+
 @pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
 def test_what_we_do_not_compute_is_refused(name):
     x = torch.randn(1, 2, 3, 4)

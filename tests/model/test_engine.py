@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from facemllm.core.errors import ConfigError
 from facemllm.model import AutoFaceMLLM, engine
+from facemllm.model.branches import Branches
 from facemllm.model.packing import split
-from facemllm.model.passes import Branches, KeysAndValues
+from facemllm.model.passes import KeysAndValues
 from facemllm.model.trunk_cache import TrunkCache, weights_key
 from facemllm.model.vision import views
 
@@ -89,15 +91,16 @@ def test_options_of_several_questions_as_a_tree(model, portrait):
         assert own == pytest.approx(alone, rel=1e-3, abs=1e-7)
 
 
-def test_shared_beginnings_of_options_are_read_once(small_model):
-    encoded = [
-        small_model.processor.encode_qa("Who?", option) for option in ("a 12 year old", "a 13 year old")
+def test_shared_beginnings_are_read_once(small_model):
+    processor = small_model.processor
+    encoded = [processor.encode_qa("Who?", option) for option in ("a 12 year old", "a 13 year old")]
+    cut = split(encoded)
+    tree = Branches(cut.branches)
+    shared = next(i for i, (a, b) in enumerate(zip(*cut.branches, strict=True)) if a != b)
+    assert tree.total == sum(map(len, cut.branches)) - shared
+    assert [[tree.tokens[i] for i in path] for path in tree.paths] == [
+        list(branch) for branch in cut.branches
     ]
-    trunk = len(split(encoded).trunk)
-    trie = engine._Trie(encoded, trunk)
-    assert len(trie.tokens) < sum(len(one) - trunk for one in encoded)
-    forks = [parent for parent in set(trie.parents) if trie.parents.count(parent) > 1]
-    assert len(forks) == 1
 
 
 def test_a_planted_fault_is_seen(llava_folder, portrait, monkeypatch):
@@ -107,6 +110,60 @@ def test_a_planted_fault_is_seen(llava_folder, portrait, monkeypatch):
     monkeypatch.setattr(Branches, "positions", lambda self, trunk: torch.arange(trunk, trunk + self.total))
     found = small_model.ask(portrait, QUESTIONS, max_new_tokens=6)
     assert [a.confidence for a in found] != pytest.approx([a.confidence for a in expected], rel=1e-3)
+
+
+def test_odd_questions(model, portrait):
+    """Nothing, the same twice, one the beginning of another, and many."""
+    odd = ["", "Hm", "Hm?", "", "Hm? Is the person smiling?", "a" * 200]
+    together, alone = (
+        model.ask(portrait, odd, max_new_tokens=5),
+        plainly(model, portrait, odd, max_new_tokens=5),
+    )
+    assert texts(together) == texts(alone)
+    assert [a.question for a in together] == odd
+    assert model.ask(portrait, [], max_new_tokens=5) == []
+    assert model.choose(portrait, [], ["yes", "no"]) == []
+    assert model.ask([], odd) == []
+    one = model.choose(portrait, odd, ["yes", "no"])
+    assert one[0] == pytest.approx(one[3], rel=1e-5)
+    assert one[2] == pytest.approx(plainly(model, portrait, "Hm?", ["yes", "no"], method="choose"), rel=1e-3)
+
+
+def test_five_hundred_questions(small_model, portrait):
+    many = [f"Is the person number {i}?" for i in range(500)]
+    answers = small_model.ask(portrait, many, max_new_tokens=1)
+    assert [a.question for a in answers] == many
+    for i in (0, 127, 128, 499):  # batches of 128
+        assert answers[i].text == small_model.ask(portrait, many[i], max_new_tokens=1).text
+    chosen = small_model.choose(portrait, many, ["yes", "no"])
+    assert chosen[300] == pytest.approx(small_model.choose(portrait, many[300], ["yes", "no"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_as_good_as_one_by_one(llava_folder, portrait, dtype):
+    """Logits are at most twice as far from float32 as those of padded rows, and one ulp."""
+    wide = AutoFaceMLLM.from_pretrained(llava_folder, dtype=torch.float32)
+    low = AutoFaceMLLM.from_pretrained(llava_folder, dtype=dtype)
+    seen = views(portrait, wide.processor, crop="none")
+    prompts = [wide.processor.encode_prompt(question) for question in QUESTIONS]
+
+    def one_by_one(model):
+        batch = model.processor.pad(prompts, with_labels=False, left=True)
+        with torch.no_grad():
+            features = model.encode([seen[0].crop]).expand(len(prompts), -1, -1)
+            return model(**batch, encoder_features=features, logits_to_keep=1).logits[:, -1].float()
+
+    exact = one_by_one(wide)
+    together = engine.first_logits(low, seen, split(prompts))[0].float()
+    bound = 2 * (one_by_one(low) - exact).abs().max() + torch.finfo(dtype).eps * exact.abs().max()
+    assert (together - exact).abs().max() <= bound
+    assert len(low.ask(portrait, QUESTIONS, max_new_tokens=4)) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("option", ["max_new_tokens", "batch_size"])
+def test_counts_below_one_are_refused(small_model, portrait, option):
+    with pytest.raises(ConfigError, match=f"cannot use {option}(?s:.*)given: *0(?s:.*)1 or more"):
+        small_model.ask(portrait, "Hm?", **{option: 0})
 
 
 def test_generation_stops_question_by_question(built_in, portrait):

@@ -77,9 +77,10 @@ def painted_parts(plan: Plan, queries: int, keys: int, batch: int = 1) -> Tensor
         padding = part.queries.padding()
         real = torch.ones(rows.shape, dtype=torch.bool) if padding is None else ~padding
         for of_rows, of_cols, of_allowed, of_real in zip(rows, cols, allowed, real, strict=True):
-            pairs = (of_allowed & of_real[:, None]).nonzero()
-            for q, k in pairs.tolist():
-                counts[:, of_rows[q], of_cols[k]] += 1
+            q, k = (of_allowed & of_real[:, None]).nonzero().unbind(1)
+            one = torch.ones(1, dtype=torch.int)
+            counts[0].index_put_((of_rows[q], of_cols[k]), one, accumulate=True)
+    counts[1:] = counts[0]
     return counts if plan.keep is None else counts * plan.keep.int()[:, None]
 
 
@@ -91,6 +92,33 @@ def test_blocks_hold_every_allowed_pair_once(case):
     assert all(block.rows == block.keys for block in found if block.kind in (CAUSAL, REVERSED))
     dense = (mask or Full()).materialize(queries, keys).int()
     assert torch.equal(painted(found, queries, keys), dense)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.booleans())
+def test_what_two_masks_both_allow_falls_into_blocks(data, packed):
+    """Each with each: bounded from both sides, cut off on every side, or nothing at all."""
+    mask, queries, keys = data.draw(block_masks())
+    others = [Causal(), Sliding(data.draw(st.integers(1, 6))), Full()]
+    cut = data.draw(st.integers(0, min(queries, keys)))
+    others.append(BlockDiagonal((cut, queries - cut), (keys - cut, cut), causal=data.draw(st.booleans())))
+    if queries == keys:
+        others.append(PrefixTree.single(cut, (1,) * (queries - cut)))
+        others.append(BlockDiagonal((keys,)) & TokenTree(tuple(range(-1, keys - 1))))
+    both = (mask or Full()) & data.draw(st.sampled_from(others))
+    dense = both.materialize(queries, keys).int()
+    assert torch.equal(painted(blocks(both, queries, keys), queries, keys), dense)
+    plan = make_plan(both, queries, keys, CPU, packed=packed)
+    assert torch.equal(painted_parts(plan, queries, keys)[0], dense)
+    assert all(
+        len(set(part.queries.index.flatten()[_real(part)].tolist())) == _real(part).sum()
+        for part in plan.parts
+    )
+
+
+def _real(part):
+    padding = part.queries.padding()
+    return torch.ones(part.queries.index.numel(), dtype=torch.bool) if padding is None else ~padding.flatten()
 
 
 @settings(max_examples=100, deadline=None)
@@ -121,6 +149,45 @@ def test_parts_of_token_trees_and_padded_masks(parents, seed):
     for mask in (tree, tree & Padding(keep), Padding(keep) & Sliding(2), Padding(keep) & Padding(keep)):
         counts = painted_parts(make_plan(mask, length, length, CPU), length, length, batch=3)
         assert torch.equal(counts.bool(), mask.materialize(length, length).expand(3, 1, length, length)[:, 0])
+
+
+@st.composite
+def token_trees(draw: st.DrawFn) -> TokenTree:
+    """Trees of long chains with forks, in depth-first order or in another."""
+    parents: list[int] = []
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(-1, len(parents) - 1))
+        parents += [start, *range(len(parents), len(parents) + draw(st.integers(0, 120)))]
+    return TokenTree(tuple(parents))
+
+
+@settings(max_examples=40, deadline=None)
+@given(token_trees(), st.booleans())
+def test_large_token_trees_are_cut_at_their_forks(tree, packed):
+    length = len(tree.parents)
+    plan = make_plan(tree, length, length, CPU, packed=packed)
+    assert torch.equal(painted_parts(plan, length, length)[0], tree.materialize(length, length).int())
+
+
+def test_questions_that_begin_alike_need_no_mask_of_all_of_them():
+    trunk, stem = list(range(-1, 599)), [599, 600, 601]
+    questions = [[602, *range(603 + 9 * i, 603 + 9 * i + 8)] for i in range(128)]
+    tree = TokenTree((*trunk, *stem, *(parent for own in questions for parent in own)))
+    length = len(tree.parents)
+    plan = make_plan(tree, length, length, CPU)
+    assert sum(part.allowed.numel() for part in plan.parts if part.allowed is not None) < 0.01 * length**2
+    computed = sum(part.queries.index.numel() * part.keys.index.shape[1] for part in plan.parts)
+    assert computed < 0.7 * length**2
+    assert len(plan.parts) == 3
+
+
+def test_a_tree_too_deep_for_kernels_without_masks_is_refused():
+    comb = TokenTree(
+        (-1, 0, *(parent for i in range(2, 100, 2) for parent in (i - 2, i)))
+    )  # leaves on a spine
+    assert make_plan(comb, 100, 100, CPU, packed=True) is None
+    counts = painted_parts(make_plan(comb, 100, 100, CPU), 100, 100)[0]
+    assert torch.equal(counts, comb.materialize(100, 100).int())
 
 
 def test_a_block_left_out_or_twice_is_noticed():

@@ -24,6 +24,7 @@ from facemllm.ops import (
     Mask,
     Padding,
     PrefixTree,
+    Region,
     Sliding,
     TokenTree,
     _xformers,
@@ -173,6 +174,8 @@ MASKS: list[tuple[Mask | None, int, int]] = [
     (BlockDiagonal((3, 2), (1, 4), causal=True), 5, 5),
     (TREE, TREE.length, TREE.length),
     (PrefixTree.single(4, (2, 2), (1, 3)), 8, 8),
+    (TokenTree((-1, 0, 1, 1, 0, -1, 3)), 7, 7),
+    (TREE & Sliding(2), TREE.length, TREE.length),
 ]
 
 
@@ -243,7 +246,7 @@ def test_a_stand_in_with_a_wrong_log_sum_exp_is_noticed():
         ({"width": 256}, "not a multiple of 8 up to 248"),
         ({"values": 16}, "differ in width"),
         ({"keys": 0}, "a tensor is empty"),
-        ({"mask": TokenTree((-1, 0, 0))}, "TokenTree does not fall into blocks"),
+        ({"mask": Region(torch.ones(1, 3, 4), 1, 3)}, "Region does not fall into blocks"),
         ({"mask": Causal() & Padding(torch.ones(1, 3, dtype=torch.bool))}, "Both does not fall into blocks"),
         ({"mask": Sliding(2), "dropout": 0.1}, "no dropout"),
     ],

@@ -63,6 +63,13 @@ def attention_forward(
                 expected="plain scaled dot-product attention",
                 do='load the language model with attn_implementation="eager"',
             )
+    if pack is not None and options.get("sliding_window") is not None:
+        raise ConfigError(
+            "a pack cannot go through a sliding window",
+            given=f"sliding_window={options['sliding_window']} in {type(module).__name__}",
+            expected="a language model whose tokens see all that is before them",
+            do="pass each question as a sequence of its own; its window is in the mask then",
+        )
     if pack is not None:
         out = pack.attend(module.layer_idx, query, key, value, scale=scaling, dropout=dropout)
     elif attention_mask is not None:

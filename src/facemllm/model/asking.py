@@ -14,7 +14,7 @@ from facemllm.model.answers import Answer
 from facemllm.model.packing import split
 from facemllm.model.requests import checked_count, checked_options, checked_questions
 from facemllm.model.vision import View, views
-from facemllm.processing.template import Encoded
+from facemllm.processing.template import IGNORE, Encoded
 
 DESCRIBE = "Describe this face."
 
@@ -61,7 +61,8 @@ class AskingMixin:
         Raises:
             NoFaceError: If a photo has no face and ``on_no_face`` is "error".
             ImageError: If a photo cannot be read.
-            ConfigError: If a question is blank or no text, or a number is not above zero.
+            ConfigError: If a question is blank or no text, a number is not above zero, or an option is none
+                of its values.
 
         Example:
             >>> from facemllm import AutoFaceMLLM
@@ -226,11 +227,12 @@ def _likelihoods(
 ) -> list[list[list[float]]]:
     """Return the log-likelihood of each option of K questions about each of V views."""
     every = [prompt for options in encoded for prompt in options]
-    if not model.plain_reasons and split(every) is not None:
-        return list(engine.likelihoods(model, flat, encoded, batch_size=batch_size))
+    cut = None if model.plain_reasons or not every else split(every)
+    if cut is not None and all(prompt.labels[len(cut.trunk)] == IGNORE for prompt in every):
+        return engine.likelihoods(model, flat, encoded, batch_size=batch_size)
     features = _features(model, flat)
     by_question = [plain.likelihoods(model, features, options) for options in encoded]
-    return [list(of_view) for of_view in zip(*by_question, strict=True)]
+    return [[of_views[view] for of_views in by_question] for view in range(len(flat))]
 
 
 def _features(model: Any, flat: Sequence[View]) -> torch.Tensor:

@@ -1,13 +1,13 @@
 """Many questions in one reading: each picture's trunk is read once, and all questions branch off from it.
 
-The result is that of asking each question in a sequence of its own; only the work that all of them share is
-done once. Language models that cannot run on our attention are asked question by question, in
-:mod:`facemllm.model.plain`.
+The result is that of asking each question in a sequence of its own; only the work that they share is done
+once: the trunk, and how questions begin where they begin alike. Language models that cannot run on our
+attention are asked question by question, in :mod:`facemllm.model.plain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from facemllm.language.kernels import Pack, marker
+from facemllm.model.branches import Branches
+from facemllm.model.last_layer import without_trunk
 from facemllm.model.packing import Split, split
-from facemllm.model.passes import Branches, BranchPass, FirstPass, KeysAndValues, NextTokens
+from facemllm.model.passes import BranchPass, FirstPass, KeysAndValues, NextTokens
 from facemllm.model.trunk_cache import view_key, weights_key
 from facemllm.model.vision import View
 from facemllm.processing.template import IGNORE, Encoded
@@ -64,17 +66,16 @@ def generate(
 @torch.inference_mode()
 def first_logits(model: Any, views: Sequence[View], cut: Split) -> Tensor:
     """Return the logits of the first answer token of K prompts about each of B pictures [B, K, V]."""
-    branches = Branches(tuple(len(question) for question in cut.branches))
-    tokens = [token for question in cut.branches for token in question]
-    return _read(model, views, cut.trunk, tokens, branches, torch.tensor(branches.ends))[0]
+    branches = Branches(cut.branches)
+    return _read(model, views, cut.trunk, branches, branches.ends)[0]
 
 
 def likelihoods(
     model: Any, views: Sequence[View], answered: Sequence[Sequence[Encoded]], *, batch_size: int
-) -> Iterator[list[list[float]]]:
-    """Yield, for each picture, the log-likelihood of each option of each question.
+) -> list[list[list[float]]]:
+    """Return, for each picture and question, the log-likelihood of each option.
 
-    Options with a common beginning are a tree: what they share is computed once.
+    Questions and options are one tree: what they begin with alike is computed once.
 
     Args:
         model: A FaceMLLM.
@@ -82,46 +83,32 @@ def likelihoods(
         answered: For each question, its prompt with each option as the answer.
         batch_size: About how many questions are read together.
     """
-    cut = split([prompt for options in answered for prompt in options])
-    assert cut is not None
-    tries = [_Trie(options, len(cut.trunk)) for options in answered]
-    branches = Branches(tuple(len(t.tokens) for t in tries), tuple(tuple(t.parents) for t in tries))
-    tokens = [token for trie in tries for token in trie.tokens]
-    rows = max(1, batch_size // len(tries))
-    for start in range(0, len(views), rows):
-        logits, _, _ = _read(model, views[start : start + rows], cut.trunk, tokens, branches, None)
-        logprobs = logits.float().log_softmax(-1)  # [B, S, V]
-        for row in logprobs:
-            yield [
-                trie.scores(row[start:end])
-                for trie, (start, end) in zip(tries, branches.spans(), strict=True)
+    scores: list[list[list[float]]] = [[] for _ in views]
+    for first in range(0, len(answered), batch_size):
+        questions = answered[first : first + batch_size]
+        prompts = [prompt for options in questions for prompt in options]
+        cut = split(prompts)
+        assert cut is not None
+        branches, start = Branches(cut.branches), len(cut.trunk)
+        learnt = [
+            [
+                (path[i - 1], path_token)
+                for i, path_token in enumerate(own)
+                if prompt.labels[start + i] != IGNORE
             ]
-
-
-class _Trie:
-    """The options of one question as a tree of tokens, the question being its stem."""
-
-    def __init__(self, options: Sequence[Encoded], trunk: int) -> None:
-        self.tokens: list[int] = []
-        self.parents: list[int] = []
-        self.paths: list[list[tuple[int, int]]] = []  # of each option: (where it is predicted, token)
-        children: dict[tuple[int, int], int] = {}
-        for option in options:
-            node, path = -1, []
-            for token, label in zip(option.input_ids[trunk:], option.labels[trunk:], strict=True):
-                if label != IGNORE:
-                    path.append((node, token))
-                key = (node, token)
-                if key not in children:
-                    children[key] = len(self.tokens)
-                    self.tokens.append(token)
-                    self.parents.append(node)
-                node = children[key]
-            self.paths.append(path)
-
-    def scores(self, logprobs: Tensor) -> list[float]:
-        """Return the log-likelihood of each option, from the log-probabilities after each token [S, V]."""
-        return [float(sum(logprobs[node, token] for node, token in path)) for path in self.paths]
+            for prompt, own, path in zip(prompts, cut.branches, branches.paths, strict=True)
+        ]
+        nodes = sorted({node for pairs in learnt for node, _ in pairs})  # behind which a token is scored
+        place = {node: number for number, node in enumerate(nodes)}
+        rows = max(1, batch_size // len(questions))
+        for at in range(0, len(views), rows):
+            logits = _read(model, views[at : at + rows], cut.trunk, branches, nodes)[0]
+            for view, logprobs in enumerate(logits.float().log_softmax(-1).cpu(), at):  # [S', V] each
+                of_prompts = iter(
+                    [float(sum(logprobs[place[node], token] for node, token in pairs)) for pairs in learnt]
+                )
+                scores[view] += [[next(of_prompts) for _ in options] for options in questions]
+    return scores
 
 
 def _greedy(
@@ -132,10 +119,8 @@ def _greedy(
     max_new_tokens: int,
     stops: Sequence[int],
 ) -> list[list[Generated]]:
-    branches = Branches(tuple(len(question) for question in questions))
-    tokens = [token for question in questions for token in question]
-    ends = torch.tensor(branches.ends, device=model.device)
-    logits, trunk, own = _read(model, views, trunk_ids, tokens, branches, ends)
+    branches = Branches(questions)
+    logits, trunk, own = _read(model, views, trunk_ids, branches, branches.ends)
     rows, count = len(views), len(questions)
     positions = trunk.length + torch.tensor(branches.lengths, device=model.device)  # [K]
     is_stop = torch.zeros(logits.shape[-1], dtype=torch.bool, device=model.device)
@@ -172,9 +157,8 @@ def _read(
     model: Any,
     views: Sequence[View],
     trunk_ids: tuple[int, ...],
-    tokens: Sequence[int],
     branches: Branches,
-    keep: Tensor | None,
+    keep: Sequence[int],
 ) -> tuple[Tensor, KeysAndValues, KeysAndValues]:
     """Read trunk and branches of B pictures, the trunk from the cache where it is there.
 
@@ -182,41 +166,43 @@ def _read(
         model: A FaceMLLM.
         views: The pictures.
         trunk_ids: Ids of the trunk [T].
-        tokens: Ids of all branches, end to end [S].
-        branches: How they hang together.
-        keep: Branch tokens whose logits are wanted; all if left out.
+        branches: What follows, S tokens.
+        keep: Which of the branches' tokens logits are wanted of [K].
 
     Returns:
         Logits [B, K, V], keys and values of the trunk, and those of the branches.
     """
     keys = _keys(model, views, trunk_ids)
     cached = [model.trunk_cache.get(key) for key in keys]
-    row = torch.tensor(list(tokens), device=model.device).expand(len(views), -1)
+    row = torch.tensor(branches.tokens, device=model.device).expand(len(views), -1)
     embeds = model.get_input_embeddings()(row)
     length = len(trunk_ids)
-    keep = torch.arange(branches.total, device=model.device) if keep is None else keep
+    # Counted from the end, as a reading returns all rows or those of the branches.
+    wanted = torch.tensor(keep, device=model.device) - branches.total
     positions = branches.positions(length).to(model.device)
     if not any(cached):
         first = FirstPass(length, branches)
         whole = torch.cat([_trunk_embeddings(model, views, trunk_ids), embeds], 1)
         positions = torch.cat([torch.arange(length, device=model.device), positions])
-        logits = _run(model, whole, positions, first, keep + length)
-        trunk, own = first.recorded(0, length), first.recorded(length, length + branches.total)
+        with without_trunk(model.language_model, first):
+            logits = _run(model, whole, positions, first, wanted)
+        trunk = KeysAndValues.of(first.of_trunk)
         _keep(model, keys, trunk)
-        return logits, trunk, own
+        return logits, trunk, KeysAndValues.of(first.of_branches)
     missing = [index for index, found in enumerate(cached) if found is None]
     if missing:
         reading = FirstPass(length, None)
         start = torch.arange(length, device=model.device)
-        _run(model, _trunk_embeddings(model, [views[i] for i in missing], trunk_ids), start, reading, 1)
-        fresh = reading.recorded(0, length)
+        with without_trunk(model.language_model, reading):
+            _run(model, _trunk_embeddings(model, [views[i] for i in missing], trunk_ids), start, reading, 1)
+        fresh = KeysAndValues.of(reading.of_trunk)
         _keep(model, [keys[i] for i in missing], fresh)
         for place, index in enumerate(missing):
             cached[index] = fresh.row(place)
     trunk = KeysAndValues.stack([found for found in cached if found is not None])
     on_trunk = BranchPass(trunk, branches)
-    logits = _run(model, embeds, positions, on_trunk, keep)
-    return logits, trunk, on_trunk.recorded(0, branches.total)
+    logits = _run(model, embeds, positions, on_trunk, wanted)
+    return logits, trunk, KeysAndValues.of(on_trunk.of_branches)
 
 
 def _keys(model: Any, views: Sequence[View], trunk_ids: tuple[int, ...]) -> list[Hashable]:

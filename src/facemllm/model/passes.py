@@ -10,80 +10,19 @@ Shapes: B rows (pictures), T tokens of the trunk, K branches with S tokens in al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from facemllm.ops import (
-    BlockDiagonal,
-    Causal,
-    Mask,
-    Padding,
-    PrefixTree,
-    TokenTree,
-    attention,
-    merge_partials,
-    partial_attention,
-)
+from facemllm.model.branches import Branches
+from facemllm.ops import Causal, Padding, PrefixTree, attention, partial_attention
+from facemllm.ops.split import merge_rows
 
 
-@dataclass(frozen=True)
-class Branches:
-    """K branches of a row, each a chain of tokens or a tree of them.
-
-    Args:
-        lengths: Tokens of each branch.
-        parents: For each branch the parent of each of its tokens, counted in the branch, -1 for the trunk;
-            none where every branch is a chain.
-
-    Example:
-        >>> Branches((2, 3)).positions(10).tolist()
-        [10, 11, 10, 11, 12]
-        >>> Branches((3,), ((-1, 0, 0),)).positions(10).tolist()
-        [10, 11, 11]
-    """
-
-    lengths: tuple[int, ...]
-    parents: tuple[tuple[int, ...], ...] | None = None
-
-    @property
-    def total(self) -> int:
-        """S, the tokens of all branches."""
-        return sum(self.lengths)
-
-    @property
-    def ends(self) -> list[int]:
-        """Index of the last token of each branch in the row of branches."""
-        return [end - 1 for end in self._starts()[1:]]
-
-    def positions(self, trunk: int) -> Tensor:
-        """Return the position of each token [S], going on from a trunk of ``trunk`` tokens."""
-        if self.parents is None:
-            return torch.cat([torch.arange(trunk, trunk + length) for length in self.lengths])
-        return torch.cat([TokenTree(parents).positions() + trunk for parents in self.parents])
-
-    def mask(self) -> Mask:
-        """Return which token of the branches sees which."""
-        if self.parents is None:
-            return BlockDiagonal(self.lengths, causal=True)
-        shifted = (
-            [parent + start if parent >= 0 else -1 for parent in parents]
-            for start, parents in zip(self._starts(), self.parents, strict=False)
-        )
-        return TokenTree(tuple(parent for parents in shifted for parent in parents))
-
-    def _starts(self) -> list[int]:
-        starts = [0]
-        for length in self.lengths:
-            starts.append(starts[-1] + length)
-        return starts
-
-    def spans(self) -> list[tuple[int, int]]:
-        """Return start and end of each branch in the row of branches."""
-        return list(pairwise(self._starts()))
+class Enough(Exception):
+    """Raised where all that is wanted of a forward pass is known."""
 
 
 class KeysAndValues:
@@ -96,6 +35,11 @@ class KeysAndValues:
     def length(self) -> int:
         """T, the tokens of the trunk."""
         return self.layers[0][0].shape[2]
+
+    @classmethod
+    def of(cls, layers: dict[int, tuple[Tensor, Tensor]]) -> KeysAndValues:
+        """Return those that a pass has kept, by layer."""
+        return cls([pair for _, pair in sorted(layers.items())])
 
     def row(self, index: int) -> KeysAndValues:
         """Return those of one row, in memory of their own."""
@@ -121,20 +65,7 @@ class KeysAndValues:
         )
 
 
-class _Recording:
-    """A pass that keeps the keys and values it has seen."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def recorded(self, start: int, end: int) -> KeysAndValues:
-        """Return those of a range of tokens."""
-        return KeysAndValues(
-            [(k[:, :, start:end], v[:, :, start:end]) for _, (k, v) in sorted(self.seen.items())]
-        )
-
-
-class FirstPass(_Recording):
+class FirstPass:
     """Trunk and branches together, in one reading: rows of T + S tokens.
 
     Args:
@@ -143,27 +74,43 @@ class FirstPass(_Recording):
     """
 
     def __init__(self, trunk: int, branches: Branches | None) -> None:
-        super().__init__()
         self.trunk = trunk
-        chains = branches is None or branches.parents is None
-        self.chains = PrefixTree.single(trunk, branches.lengths if branches else ()) if chains else None
+        self.length = trunk + (0 if branches is None else branches.total)
+        self.tree = Causal() if branches is None else branches.mask(trunk)
         self.own = None if branches is None else branches.mask()
+        self.of_trunk: dict[int, tuple[Tensor, Tensor]] = {}
+        self.of_branches: dict[int, tuple[Tensor, Tensor]] = {}
+        self._keys_only = False
+
+    @contextmanager
+    def keys_only(self) -> Iterator[None]:
+        """Take keys and values of the trunk from a layer, and end it there."""
+        self._keys_only = True
+        try:
+            yield
+        except Enough:
+            return
+        finally:
+            self._keys_only = False
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, dropout: float
     ) -> Tensor:
         """See :class:`facemllm.language.kernels.Pack`."""
-        self.seen[layer] = (k, v)
         trunk = self.trunk
-        if self.chains is not None:
-            return attention(q, k, v, self.chains, scale=scale, dropout=dropout)
-        first = attention(q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], Causal(), scale=scale)
-        over_trunk = partial_attention(q[:, :, trunk:], k[:, :, :trunk], v[:, :, :trunk], scale=scale)
-        own = partial_attention(q[:, :, trunk:], k[:, :, trunk:], v[:, :, trunk:], self.own, scale=scale)
-        return torch.cat([first, merge_partials([over_trunk, own])[0]], 2)
+        if self._keys_only:
+            self.of_trunk[layer] = (k, v)
+            raise Enough
+        if layer in self.of_trunk:  # the rest of a layer that was cut
+            self.of_branches[layer] = (k, v)
+            over_trunk = partial_attention(q, *self.of_trunk[layer], scale=scale)
+            return merge_rows(*over_trunk, *partial_attention(q, k, v, self.own, scale=scale))[0]
+        self.of_trunk[layer] = (k[:, :, :trunk], v[:, :, :trunk])
+        self.of_branches[layer] = (k[:, :, trunk:], v[:, :, trunk:])
+        return attention(q, k, v, self.tree, scale=scale, dropout=dropout)
 
 
-class BranchPass(_Recording):
+class BranchPass:
     """Branches on a trunk that was read before: rows of S tokens.
 
     Args:
@@ -172,16 +119,16 @@ class BranchPass(_Recording):
     """
 
     def __init__(self, trunk: KeysAndValues, branches: Branches) -> None:
-        super().__init__()
         self.trunk, self.own = trunk, branches.mask()
+        self.of_branches: dict[int, tuple[Tensor, Tensor]] = {}
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, dropout: float
     ) -> Tensor:
         """See :class:`facemllm.language.kernels.Pack`."""
-        self.seen[layer] = (k, v)
+        self.of_branches[layer] = (k, v)
         over_trunk = partial_attention(q, *self.trunk.layers[layer], scale=scale)
-        return merge_partials([over_trunk, partial_attention(q, k, v, self.own, scale=scale)])[0]
+        return merge_rows(*over_trunk, *partial_attention(q, k, v, self.own, scale=scale))[0]
 
 
 class NextTokens:
@@ -192,29 +139,30 @@ class NextTokens:
 
     Args:
         trunk: Keys and values of the trunk.
-        own: Those of the branches, as read [B, G, S, D].
-        branches: How long each is.
+        own: Those of the branches' tree, as read [B, G, S, D].
+        branches: The tree.
         room: The most tokens that will be added to a branch.
     """
 
     def __init__(self, trunk: KeysAndValues, own: KeysAndValues, branches: Branches, room: int) -> None:
-        self.trunk, self.filled = trunk, max(branches.lengths)
-        ends = torch.tensor(branches.ends)[:, None] + 1
+        self.trunk = trunk
+        source = branches.left_padded()  # [K, W]
+        self.filled = source.shape[1]
         lengths = torch.tensor(branches.lengths)[:, None]
-        # Where in the row of branches each place of the buffer comes from; padding repeats the first token.
-        places = torch.arange(self.filled)
-        source = (ends - self.filled + places).maximum(ends - lengths).flatten()
-        self.keep = torch.arange(self.filled + room) >= self.filled - lengths  # [K, W]
+        self.keep = torch.arange(self.filled + room) >= self.filled - lengths  # [K, W + room]
 
-        def widened(tensor: Tensor) -> Tensor:  # [B, G, S, D] -> [B, K, G, W, D]
-            rows = tensor[:, :, source.to(tensor.device)].unflatten(2, (len(lengths), self.filled))
+        def widened(tensor: Tensor) -> Tensor:  # [B, G, S, D] -> [B, K, G, W + room, D]
+            rows = tensor[:, :, source.flatten().to(tensor.device)].unflatten(2, source.shape)
             return torch.nn.functional.pad(rows.transpose(1, 2), (0, 0, 0, room))
 
         self.own = [(widened(k), widened(v)) for k, v in own.layers]
+        self._mask: Padding | None = None
 
     def advance(self) -> None:
         """Make room for the next token of each branch."""
         self.filled += 1
+        keys, _ = self.own[0]
+        self._mask = Padding(self.keep[:, : self.filled].repeat(keys.shape[0], 1).to(keys.device))
 
     def keep_only(self, columns: Tensor) -> None:
         """Go on with these branches only (indices [K'])."""
@@ -229,17 +177,16 @@ class NextTokens:
         keys[:, :, :, self.filled - 1] = k.transpose(1, 2)
         values[:, :, :, self.filled - 1] = v.transpose(1, 2)
         rows, count = keys.shape[:2]
-        mask = Padding(self.keep[:, : self.filled].repeat(rows, 1).to(q.device))
         own, lse = partial_attention(
             q.transpose(1, 2).flatten(0, 1).unsqueeze(2),  # [B, H, K, D] -> [B * K, H, 1, D]
             keys[:, :, :, : self.filled].flatten(0, 1),
             values[:, :, :, : self.filled].flatten(0, 1),
-            mask,
+            self._mask,
             scale=scale,
         )
         own = own.squeeze(2).unflatten(0, (rows, count)).transpose(1, 2)
         lse = lse.squeeze(2).unflatten(0, (rows, count)).transpose(1, 2)
-        return merge_partials([partial_attention(q, *self.trunk.layers[layer], scale=scale), (own, lse)])[0]
+        return merge_rows(*partial_attention(q, *self.trunk.layers[layer], scale=scale), own, lse)[0]
 
 
 class TrainingPass:

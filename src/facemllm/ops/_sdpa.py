@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from facemllm.ops.backends import Inputs
-from facemllm.ops.masks import Causal, Full
+from facemllm.ops.masks import Both, Causal, Full
 from facemllm.ops.parts import Part, make_plan
 from facemllm.ops.split import Kernel, merge_rows, same_width, split_attention
 
@@ -34,6 +34,12 @@ def not_supported_reasons(inputs: Inputs) -> list[str]:
     device = inputs.q.device.type
     if inputs.q.dtype not in _DTYPES.get(device, ()):
         reasons.append(f"there is no kernel that gives out the log-sum-exp of {inputs.q.dtype} on {device}")
+    mask = inputs.mask
+    if (
+        isinstance(mask, Both)
+        and make_plan(mask, inputs.q.shape[-2], inputs.k.shape[-2], inputs.q.device) is None
+    ):
+        reasons.append("mask Both does not fall into blocks")
     return reasons
 
 

@@ -311,13 +311,20 @@ class TokenTree(Mask):
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [L, L], L being the number of tokens."""
-        length = len(self.parents)
-        _same("TokenTree", queries=(queries, length), keys=(keys, length))
-        allowed = torch.eye(length, dtype=torch.bool)
+        self.check_lengths(queries, keys)
+        allowed = torch.eye(len(self.parents), dtype=torch.bool)
         for token, parent in enumerate(self.parents):
             if parent >= 0:
                 allowed[token] |= allowed[parent]
         return allowed.to(device)
+
+    def check_lengths(self, queries: int, keys: int) -> None:
+        """Refuse other numbers of queries and keys.
+
+        Raises:
+            ConfigError: If one of them is not the number of tokens.
+        """
+        _same("TokenTree", queries=(queries, len(self.parents)), keys=(keys, len(self.parents)))
 
     def positions(self, device: torch.device | str = "cpu") -> Tensor:
         """Return how many ancestors each token has, to be added to the position of a root. Shape [L]."""

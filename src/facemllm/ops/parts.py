@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facemllm.ops.blocks import CAUSAL, DENSE, REVERSED, Block, blocks
+from facemllm.ops.blocks import CAUSAL, DENSE, REVERSED, Block, blocks, tree_blocks
 from facemllm.ops.masks import (
     BlockDiagonal,
     Both,
@@ -28,10 +28,14 @@ from facemllm.ops.masks import (
     Sliding,
     TokenTree,
 )
+from facemllm.ops.runs import Run, depth_first, runs
 
 # Pairs of query and key computed in vain that cost about as much as one more call of a kernel, and the pairs
 # of a block from which on a call of its own is cheap beside it.
 FREE_PADDING, LARGE = 4096, 16384
+
+# From how many parts on that all have a query in common a tree is not cut for kernels without masks.
+DEEP = 16
 
 # Masks whose parts depend on numbers only, so that they can be kept from one layer to the next.
 _OF_NUMBERS = (type(None), Full, Causal, BlockDiagonal, PrefixTree, Sliding, TokenTree)
@@ -146,22 +150,28 @@ def make_plan(
         packed: Lay blocks end to end, rather than padded side by side.
 
     Returns:
-        The plan; none if the mask must be given to the kernel in full and ``packed`` kernels take none.
+        The plan; none if the mask does not fall into blocks, or is a tensor and ``packed`` kernels take none.
     """
     mask, paddings = _without_padding(mask)
     keep = None
     for padding in paddings:
         real = padding.materialize(queries, keys, device)[:, 0, 0]
         keep = real if keep is None else keep & real
-    found = None
-    if isinstance(mask, _OF_NUMBERS):
-        try:
-            found = _parts(mask, queries, keys, str(device), packed)
-        except TypeError:  # made of lists, which have no hash
-            found = _parts.__wrapped__(mask, queries, keys, str(device), packed)
-    if packed and (found is None or keep is not None):
+    if packed and keep is not None:
         return None
-    return Plan(_whole(mask, queries, keys, device) if found is None else found, keep)
+    if not _of_numbers(mask):
+        return None if packed else Plan(_whole(mask, queries, keys, device), keep)
+    try:
+        found = _parts(mask, queries, keys, str(device), packed)
+    except TypeError:  # made of lists, which have no hash
+        found = _parts.__wrapped__(mask, queries, keys, str(device), packed)
+    return None if found is None else Plan(found, keep)
+
+
+def _of_numbers(mask: Mask | None) -> bool:
+    if isinstance(mask, Both):
+        return _of_numbers(mask.first) and _of_numbers(mask.second)
+    return isinstance(mask, _OF_NUMBERS)
 
 
 def _without_padding(mask: Mask | None) -> tuple[Mask | None, list[Padding]]:
@@ -185,12 +195,13 @@ def _whole(mask: Mask | None, queries: int, keys: int, device: torch.device) -> 
 @lru_cache(maxsize=64)
 def _parts(mask: Mask | None, queries: int, keys: int, device: str, packed: bool) -> tuple[Part, ...] | None:
     if isinstance(mask, TokenTree):
-        found = [] if packed else _tree_parts(mask, queries, keys)
+        mask.check_lengths(queries, keys)
+        found = _tree_parts(mask, packed)
     else:
-        of_mask = blocks(mask, queries, keys) or []
-        arrange = _pack if packed else _pad
-        groups = ([block for block in of_mask if block.kind == kind] for kind in (DENSE, CAUSAL, REVERSED))
-        found = [part for group in groups if group for part in arrange(group)]
+        of_mask = blocks(mask, queries, keys)
+        found = None if of_mask is None else _arranged(of_mask, packed)
+    if found is None:
+        return None
     touched = torch.zeros(queries, dtype=torch.bool)
     parts = []
     for part in found:
@@ -200,25 +211,48 @@ def _parts(mask: Mask | None, queries: int, keys: int, device: str, packed: bool
         first = not bool(touched[where].any())
         parts.append(replace(part, queries=rows, keys=cols, allowed=allowed, first=first))
         touched[where] = True
-    return None if packed and isinstance(mask, TokenTree) else tuple(parts)
+    return tuple(parts)
 
 
-def _pack(group: Sequence[Block]) -> list[Part]:
+def _arranged(of_mask: Sequence[Block], packed: bool, order: Tensor | None = None) -> list[Part]:
+    """Return blocks as parts, none of which has a query twice; ``order`` says which token each number is."""
+    arrange = _pack if packed else _pad
+    found: list[Part] = []
+    for kind in (DENSE, CAUSAL, REVERSED):
+        for group in _apart([block for block in of_mask if block.kind == kind]):
+            found += arrange(group, order)
+    return found
+
+
+def _apart(group: Sequence[Block]) -> list[list[Block]]:
+    """Share blocks out so that those of a list have no query in common."""
+    lists: list[list[Block]] = []
+    for block in sorted(group):
+        for found in lists:
+            if found[-1].row + found[-1].rows <= block.row:
+                found.append(block)
+                break
+        else:
+            lists.append([block])
+    return lists
+
+
+def _pack(group: Sequence[Block], order: Tensor | None = None) -> list[Part]:
     """One part of one sequence: blocks of a kind end to end."""
-    rows = torch.cat([_span(block.row, block.rows, block.kind) for block in group])
-    cols = torch.cat([_span(block.key, block.keys, block.kind) for block in group])
+    rows = torch.cat([_span(block.row, block.rows, block.kind, order) for block in group])
+    cols = torch.cat([_span(block.key, block.keys, block.kind, order) for block in group])
     lengths = tuple(block.rows for block in group), tuple(block.keys for block in group)
     causal = group[0].kind != DENSE
     return [Part(_rows([rows]), _rows([cols]), causal, None, lengths)]
 
 
-def _pad(group: Sequence[Block]) -> list[Part]:
+def _pad(group: Sequence[Block], order: Tensor | None = None) -> list[Part]:
     """Parts of blocks of about the same size, side by side."""
     parts = []
     for bucket in _buckets(sorted(group, key=lambda block: (-block.keys, -block.rows))):
         bucket = sorted(bucket)
-        rows = _rows([_span(block.row, block.rows, block.kind) for block in bucket])
-        cols = _rows([_span(block.key, block.keys, block.kind) for block in bucket])
+        rows = _rows([_span(block.row, block.rows, block.kind, order) for block in bucket])
+        cols = _rows([_span(block.key, block.keys, block.kind, order) for block in bucket])
         causal = bucket[0].kind != DENSE
         # A causal block is a square: its padded keys are to the right of all its queries.
         padding = None if causal else cols.padding()
@@ -242,30 +276,65 @@ def _buckets(group: Sequence[Block]) -> list[list[Block]]:
     return buckets
 
 
-def _tree_parts(mask: TokenTree, queries: int, keys: int) -> list[Part]:
-    """The trees of a list side by side, each with its own small mask."""
-    allowed = mask.materialize(queries, keys)
-    starts = [token for token, parent in enumerate(mask.parents) if parent < 0]
-    spans = list(zip(starts, [*starts[1:], len(mask.parents)], strict=True))
-    apart = all(parent < 0 or parent >= start for start, end in spans for parent in mask.parents[start:end])
-    if not apart:  # tokens of different trees alternate
-        spans = [(0, len(mask.parents))]
-    parts = []
-    for bucket in _buckets(
-        sorted((Block(a, b - a, a, b - a) for a, b in spans), key=lambda block: -block.rows)
-    ):
+def _tree_parts(mask: TokenTree, packed: bool) -> list[Part] | None:
+    """Runs and what hangs on them; small trees as a whole, side by side, each with a mask of its own size."""
+    tokens = depth_first(mask.parents)
+    place = {token: number for number, token in enumerate(tokens)}
+    parents = [place.get(mask.parents[token], -1) for token in tokens]
+    order = None if tokens == list(range(len(tokens))) else torch.tensor(tokens)
+    if packed:
+        of_tree = [block for block in tree_blocks(parents) if block.rows]
+        dense = _apart([block for block in of_tree if block.kind == DENSE])
+        return None if len(dense) > DEEP else _arranged(of_tree, packed, order)
+    cut, small = _cut(runs(parents))
+    found = _arranged(cut, packed, order)
+    for bucket in _buckets(sorted(small, key=lambda block: -block.rows)):
         bucket = sorted(bucket)
-        rows = _rows([_span(block.row, block.rows, DENSE) for block in bucket])
-        small = torch.zeros(len(bucket), *rows.index.shape[1:] * 2, dtype=torch.bool)
-        for of_tree, (row, count, *_) in zip(small, bucket, strict=True):
-            of_tree[:count, :count] = allowed[row : row + count, row : row + count]
-        parts.append(Part(rows, rows, False, small[:, None]))
-    return parts
+        rows = _rows([_span(block.row, block.rows, DENSE, order) for block in bucket])
+        allowed = torch.zeros(len(bucket), *rows.index.shape[1:] * 2, dtype=torch.bool)
+        for of_bucket, (row, count, *_) in zip(allowed, bucket, strict=True):
+            own = TokenTree(tuple(max(parent - row, -1) for parent in parents[row : row + count]))
+            of_bucket[:count, :count] = own.materialize(count, count)
+        found.append(Part(rows, rows, False, allowed[:, None]))
+    return found
 
 
-def _span(start: int, count: int, kind: str) -> Tensor:
+def _cut(found: Sequence[Run]) -> tuple[list[Block], list[Block]]:
+    """Return the blocks of runs that are worth parts of their own, and the trees left as they are.
+
+    A tree of n tokens as it is costs n ** 2 pairs, most of them masked. Cut behind its first run, of r
+    tokens, it costs r ** 2 / 2 for the run, r * (n - r) for what hangs on it, and two more calls.
+    """
+    costs: dict[int, float] = {}
+    whole: dict[int, bool] = {}
+    ends = {run.start: run.last for run in found}
+    for run in reversed(found):
+        size, length = run.last - run.start, run.end - run.start
+        apart: float = length * length / 2 + length * (size - length) + 2 * FREE_PADDING
+        child = run.end
+        while child < run.last:
+            apart += costs[child]
+            child = ends[child]
+        whole[run.start] = size * size <= apart
+        costs[run.start] = min(size * size, apart)
+    cut, small, inside = [], [], 0
+    for run in found:
+        if run.start < inside:
+            continue
+        size, length = run.last - run.start, run.end - run.start
+        if whole[run.start]:
+            small.append(Block(run.start, size, run.start, size))
+            inside = run.last
+        else:
+            cut.append(Block(run.start, length, run.start, length, CAUSAL))
+            cut.append(Block(run.end, run.last - run.end, run.end - length, length))
+    return [block for block in cut if block.rows], small
+
+
+def _span(start: int, count: int, kind: str, order: Tensor | None = None) -> Tensor:
     span = torch.arange(start, start + count)
-    return span.flip(0) if kind == REVERSED else span
+    span = span.flip(0) if kind == REVERSED else span
+    return span if order is None else order[span]
 
 
 def _rows(spans: Sequence[Tensor]) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from facemllm.training import augment as augmentation
 from facemllm.training.augment import augment, centre_views, normalise
 from facemllm.training.crops import CropSet
 from facemllm.training.progress import track
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def encode_views(
 
     Features are kept in a folder named by all they depend on: pixels, weights and architecture of the
     encoder, and the arguments below. What has changed is found in no folder and computed anew. A run that is
-    stopped goes on from what it has noted as done; the features are those of a run that was not stopped.
+    stopped goes on from what it has noted as done; the features are those of a run that was not stopped. Of
+    several processes one computes them, and the others wait for it.
 
     Args:
         encoder: A vision encoder.
@@ -101,14 +105,38 @@ def encode_views(
         batch_size: Crops a step.
         progress: Whether to show a bar.
     """
+    from filelock import FileLock
+
     encoder.eval()
-    look = {"views": views, "size": size, "mean": mean, "std": std, "seed": seed, "batch": batch_size}
+    look: dict[str, Any] = {"views": views, "size": size, "mean": mean, "std": std}
+    look |= {"seed": seed, "batch": batch_size}
     folder = cache / f"{crops.name}-features-{_key(encoder, crops, look)}"
     shape = (len(crops), views, *encoder(torch.zeros(1, 3, size, size, device=_device(encoder))).shape[1:])
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # let go of by the system when a process ends, however it ends
+        _fill(encoder, crops, folder, shape, **look, progress=progress)
+    kept = (np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in _FILES)
+    return FeatureSet(crops, *(torch.from_numpy(array) for array in kept))
+
+
+def _fill(
+    encoder: Any,
+    crops: CropSet,
+    folder: Path,
+    shape: tuple[int, ...],
+    *,
+    views: int,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: int,
+    batch: int,
+    progress: bool,
+) -> None:
     features, mirrored, done = _open(folder, shape)
-    starts = range(done, len(crops), batch_size)
+    starts = range(done, len(crops), batch)
     for start in track(starts, f"features of {crops.name}", enabled=progress and done < len(crops)):
-        end = min(start + batch_size, len(crops))
+        end = min(start + batch, len(crops))
         # Of its own in each batch, so that a run that goes on changes crops as one that was not stopped.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
         pixels = torch.from_numpy(np.array(crops.pixels[start:end]))
@@ -122,10 +150,8 @@ def encode_views(
         out = encoder(images.to(_device(encoder), memory_format=torch.channels_last)).half().cpu()
         features[start:end] = out.unflatten(0, (views, -1)).transpose(0, 1).numpy()
         mirrored[start:end] = torch.stack(flips, 1).numpy()
-        if end == len(crops) or (start // batch_size) % 16 == 15:
+        if end == len(crops) or (start // batch) % 16 == 15:
             _note(folder, features, mirrored, end)
-    kept = (np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in _FILES)
-    return FeatureSet(crops, *(torch.from_numpy(array) for array in kept))
 
 
 _FILES = ("features.npy", "mirrored.npy")
@@ -147,15 +173,26 @@ def _key(encoder: Any, crops: CropSet, look: dict[str, Any]) -> str:
 def _open(folder: Path, shape: tuple[int, ...]) -> tuple[Any, Any, int]:
     """Return the arrays of a folder, made if need be, and how many crops are in them."""
     note = folder / "done.json"
-    done = json.loads(note.read_text())["crops"] if note.is_file() else 0
+    of_files = list(zip(_FILES, (np.float16, np.bool_), (shape, shape[:2]), strict=True))
+    if note.is_file():
+        try:
+            done = int(json.loads(note.read_text())["crops"])
+            # Opened for reading first: opened for writing, a file that is too short would grow.
+            found = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES]
+            if all(
+                (x.dtype, x.shape) == (kind, of) for x, (_, kind, of) in zip(found, of_files, strict=True)
+            ):
+                arrays = [np.lib.format.open_memmap(folder / name, mode="r+") for name in _FILES]
+                return arrays[0], arrays[1], done
+        except (OSError, ValueError, KeyError, TypeError):
+            logger.warning("kept features cannot be read and are computed again: %s", folder)
+        note.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     arrays = [
-        np.lib.format.open_memmap(folder / name, mode="r+")
-        if done
-        else np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=of)
-        for name, dtype, of in zip(_FILES, (np.float16, np.bool_), (shape, shape[:2]), strict=True)
+        np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=of)
+        for name, dtype, of in of_files
     ]
-    return arrays[0], arrays[1], done
+    return arrays[0], arrays[1], 0
 
 
 def _note(folder: Path, features: Any, mirrored: Any, crops: int) -> None:
