@@ -113,8 +113,8 @@ def test_a_planted_fault_is_seen(llava_folder, portrait, monkeypatch):
 
 
 def test_odd_questions(model, portrait):
-    """Nothing, the same twice, one the beginning of another, and many."""
-    odd = ["", "Hm", "Hm?", "", "Hm? Is the person smiling?", "a" * 200]
+    """Nothing but a mark, the same twice, one the beginning of another, and a very long one."""
+    odd = ["?", "Hm", "Hm?", "?", "Hm? Is the person smiling?", "a" * 200]
     together, alone = (
         model.ask(portrait, odd, max_new_tokens=5),
         plainly(model, portrait, odd, max_new_tokens=5),
