@@ -62,7 +62,7 @@ def readers(report: Report) -> str:
         f"{many['records']:,} records through the slowest, `{slowest['reader']}`: "
         f"{many['records_per_second']:,} a second, {many['peak_mib']:.0f} MiB at most, "
         f"{slowest['growth_mib']:+.1f} MiB against {few['records']:,} records. Records a second of facemllm "
-        f"against torchvision on the same files: {'; '.join(versus)}."
+        f"against torchvision on the same files, best of the rounds: {'; '.join(versus)}."
     )
     return "\n".join(
         ["| reader | records a second of processor time | peak MiB |", "|---|---:|---:|", *rows, "", said]

@@ -86,16 +86,16 @@ def intervals(rows: Mapping[str, tuple[float, Sequence[float] | None]], per_cent
     low, high = min(bounds), max(bounds)
     margin = (high - low or abs(high) or 1.0) * 0.08
     low, high = max(0.0, low - margin), high + margin
-    room = _WIDTH - _LABEL - 64
+    room, tall = _WIDTH - 84, 46
 
     def at(value: float) -> float:
-        return round(_LABEL + room * (value - low) / (high - low), 1)
+        return round(8 + room * (value - low) / (high - low), 1)
 
     parts = []
     for index, (name, (value, span)) in enumerate(rows.items()):
-        y = 18 + index * _ROW
+        y = 32 + index * tall  # the name stands above its line
         said = f"{100 * value:.1f} %" if per_cent else f"{value:.2f}"
-        parts.append(f'<text x="{_LABEL - 8}" y="{y + 4}" class="e">{_short(name)}</text>')
+        parts.append(f'<text x="2" y="{y - 14}" class="n">{_short(name, 44)}</text>')
         if span:
             parts.append(f'<path d="M{at(span[0])} {y}H{at(span[1])}" stroke="{_SOFT}" stroke-width="3"/>')
         fill = _BLUE if name == best else "#fff"
@@ -103,8 +103,8 @@ def intervals(rows: Mapping[str, tuple[float, Sequence[float] | None]], per_cent
             f'<circle cx="{at(value)}" cy="{y}" r="6" fill="{fill}" stroke="{_BLUE}" stroke-width="2">'
             f"<title>{escape(name)}: {said}</title></circle>"
         )
-        parts.append(f'<text x="{_WIDTH - 58}" y="{y + 4}">{said}</text>')
-    return _svg(_WIDTH, 18 + len(rows) * _ROW, parts, "value of each system with its 95 % interval")
+        parts.append(f'<text x="{_WIDTH - 64}" y="{y + 5}" class="n">{said}</text>')
+    return _svg(_WIDTH, 4 + len(rows) * tall, parts, "value of each system with its 95 % interval")
 
 
 def reliability(curve: Sequence[Mapping[str, Any]]) -> str:
