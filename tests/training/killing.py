@@ -48,6 +48,9 @@ def recipe():
     )
 
 
+recipe_of_run = recipe
+
+
 class Events:
     """Names events as they happen, and ends the process at one of them."""
 
@@ -105,14 +108,23 @@ def child(out: Path, root: Path, die_at: list[str], environment: dict, changes: 
     from facemllm.training import Trainer
 
     loop.CHECKPOINT_EVERY = loop.LOG_EVERY = 1
-    exec(changes)
+    exec(changes, {"out": out, "environment": environment, "loop": loop})
     events = Events(out, die_at)
     events.listen()
-    Trainer(None, recipe(), output_dir=out, data_root=root, progress=False).fit(resume=True)
+    Trainer(None, recipe_of_run(), output_dir=out, data_root=root, progress=False).fit(resume=True)
     (out.parent / f"{out.name}-{environment.get('RANK', 0)}.json").write_text(json.dumps(events.names))
 
 
-def start(out: Path, root: Path, die_at: list[str], *, count: int = 1, victim: int = 0, changes: str = ""):
+def start(
+    out: Path,
+    root: Path,
+    die_at: list[str],
+    *,
+    count: int = 1,
+    victim: int = 0,
+    changes: str = "",
+    extra: dict | None = None,
+) -> bool:
     """Start a run, wait for its end, and return whether it finished; when one process dies, so do all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -127,7 +139,8 @@ def start(out: Path, root: Path, die_at: list[str], *, count: int = 1, victim: i
             try:
                 log = os.open(f"{out}-{rank}.out", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
                 os.dup2(log, 1), os.dup2(log, 2)
-                child(out, root, die_at if rank == victim else [], environment if count > 1 else {}, changes)
+                environment = {**(extra or {}), **(environment if count > 1 else {})}
+                child(out, root, die_at if rank == victim else [], environment, changes)
                 status = 0
             except BaseException:  # noqa: BLE001 (whatever it is, the parent tells of it)
                 import traceback

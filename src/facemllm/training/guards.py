@@ -131,6 +131,21 @@ class Guards:
             do="lower its learning rate, or look at that sample; the last checkpoint is intact",
         )
 
+    def graph(self, loss: Tensor, groups: Sequence[Mapping[str, Any]], *, phase: str) -> None:
+        """Look whether a loss depends on anything that trains.
+
+        Raises:
+            TrainingError: If it does not.
+        """
+        if not loss.requires_grad:
+            parts = dict.fromkeys(_part(number, group) for number, group in enumerate(groups))
+            raise TrainingError(
+                f"no gradient reaches {', '.join(map(repr, parts))}",
+                given=f"the loss of {phase!r}, which does not depend on it",
+                expected="a loss that depends on what is to train",
+                do="name in `train` what the answers depend on, and set requires_grad",
+            )
+
     def gradients(
         self,
         groups: Sequence[Mapping[str, Any]],
@@ -186,6 +201,32 @@ class Guards:
                 expected="a number",
                 do="lower the learning rate, or use precision float32; the last checkpoint is intact",
             )
+
+
+@torch.no_grad()
+def check_connector(model: Any) -> None:
+    """Try a connector on features of zeros.
+
+    Raises:
+        TrainingError: If it gives other tokens than the language model and the tokenizer count on.
+    """
+    width = model.get_input_embeddings().embedding_dim
+    weight = next(model.connector.parameters())
+    features = torch.zeros(
+        1, model.encoder.num_tokens, model.encoder.embed_dim, dtype=weight.dtype, device=weight.device
+    )
+    expected = (1, model.config.image_tokens, width)
+    try:
+        found: Any = tuple(model.connector(features).shape)
+    except RuntimeError as error:
+        found = str(error).partition("\n")[0]
+    if found != expected:
+        raise TrainingError(
+            "the connector does not fit",
+            given=f"{found} for features {tuple(features.shape)}",
+            expected=f"{expected}: {expected[1]} tokens a picture of the language model's width",
+            do="build it with in_dim=encoder.embed_dim and out_dim=llm.embed_dim",
+        )
 
 
 def _part(number: int, group: Mapping[str, Any]) -> str:

@@ -188,7 +188,9 @@ def run_steps(
     began = time.perf_counter()
     for step in track(range(start, steps), name, enabled=progress and processes.main):
         torch.manual_seed(step_seed(seed, step) + (processes.rank << 40 if shared else 0))
-        loss = _gradient(wrapped, loss_of, step, precision, processes.device, clock)
+        loss = _gradient(
+            wrapped, loss_of, step, precision, clock, lambda part: guards.graph(part, groups, phase=name)
+        )
         if shared:
             loss = processes.sum(loss) / processes.count
         with clock("check"):
@@ -231,10 +233,11 @@ def _gradient(
     loss_of: Callable[[nn.Module, int], Loss],
     step: int,
     precision: str,
-    device: torch.device,
     clock: Clock,
+    look: Callable[[Tensor], None],
 ) -> Tensor:
     """Add up the gradient of a step; return its loss in this process, without a graph."""
+    device = next(wrapped.parameters()).device
     halved = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     total = torch.zeros((), device=device)
     with halved, clock("forward"):
@@ -244,6 +247,7 @@ def _gradient(
         with unsynchronised(wrapped, last=index == len(works) - 1):
             with clock("forward"), halved:
                 loss = work()
+            look(loss)
             with clock("backward"):
                 loss.backward()
             total += loss.detach().float()

@@ -19,6 +19,7 @@ from facemllm.training.crops import CropSet, crop_dataset
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
 from facemllm.training.files import write_whole
 from facemllm.training.freezing import Selection
+from facemllm.training.guards import check_connector
 from facemllm.training.loop import Keeping
 from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog
@@ -83,6 +84,7 @@ class Trainer:
         torch.manual_seed(self.recipe.seed)
         model = self.model or assemble(self)
         self.model = model
+        check_connector(model)
         for index, stage in enumerate(self.recipe.stages):
             run_stage(self, index, stage, model)
         model.config.answer_tasks = sorted({task for stage in self.recipe.stages for task in stage.tasks})
