@@ -18,6 +18,7 @@ from facemllm.cli import (
     leaks,
     parse,
     questions,
+    runs,
     stats,
     train,
 )
@@ -36,6 +37,7 @@ app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("runs")(runs.runs)
 app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
 app.command("parse")(parse.parse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from facemllm.model import FaceMLLM
 from facemllm.training.ahead import Ahead
 from facemllm.training.batches import Pairs, packed, padded
 from facemllm.training.checkpoints import Checkpoints
+from facemllm.training.curves import draw_curves
 from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet
 from facemllm.training.files import write_whole
@@ -28,7 +29,9 @@ from facemllm.training.guards import Guards
 from facemllm.training.label_order import check_label_order
 from facemllm.training.loop import Clock, run_steps, step_seed
 from facemllm.training.losses import token_losses
+from facemllm.training.memory import memory_peak, reset_peak
 from facemllm.training.parallel import Processes
+from facemllm.training.plan import Plan, measured, parts_of
 from facemllm.training.questions import StageData
 from facemllm.training.recipe import HeldOut, Stage
 from facemllm.training.sharing import Share, shares, without_channels
@@ -115,8 +118,8 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
     folder = trainer.out / "stages" / f"{index + 1}-{stage.name}"
     processes = trainer.processes
     selection = select(model, stage.train)
-    trainer.say_plan(index, stage, selection)
-    kept = Checkpoints(folder / "checkpoint").peek()
+    store = Checkpoints(folder / "checkpoint")
+    kept = store.peek()
     before = kept["before"] if kept is not None else fingerprints(model)
     trains_encoder = any(name.startswith("encoder.") for names in selection.names.values() for name in names)
     data = stage_data(trainer, stage, model, trains_encoder)
@@ -134,14 +137,20 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
     if stage.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     loss_of = StageLoss(model, data, stage, seed, processes, guards, clock)
+    groups = parameter_groups(model, selection, stage)
+    plan = Plan(parts_of(model, selection, stage, groups), stage.clip, stage.precision, stage.steps, {})
+    if (store.steps() or [0])[-1] < stage.steps:
+        plan = _measured(trainer, model, stage, loss_of, groups, plan)
+        trainer.say_plan(f"stage {index + 1} of {len(trainer.recipe.stages)}: {stage.name}", plan)
     watch = _watch(trainer, stage, model, trains_encoder, loss_of) if stage.held_out else None
+    reset_peak(processes.device)
     with Ahead(data.draw, stage.steps) as ahead:
         loss_of.drawn = ahead
         run_steps(
             model,
             loss_of,
             name=stage.name,
-            groups=parameter_groups(model, selection, stage),
+            groups=groups,
             steps=stage.steps,
             folder=folder / "checkpoint",
             log=trainer.log,
@@ -157,9 +166,14 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
             watch=watch,
             clock=clock,
         )
+    peak = memory_peak(processes.device)
+    if peak is not None and clock.seconds:
+        trainer.log.write(phase=stage.name, peak_bytes=peak, predicted_bytes=plan.peak)
     if stage.activation_checkpointing:
         model.gradient_checkpointing_disable()
     model.eval()
+    if processes.main:
+        draw_curves(trainer.log.path, stage.name, folder / "curves.png")
     _prove(trainer, stage, model, folder, before, selection)
 
 
@@ -180,6 +194,41 @@ def stage_data(
         recipe.seed if part is None else recipe.seed + 7_919,
         complete=Estimates(dict(model.heads.items())) if heads else None,
     )
+
+
+def _measured(
+    trainer: Trainer,
+    model: FaceMLLM,
+    stage: Stage,
+    loss_of: StageLoss,
+    groups: Sequence[dict[str, Any]],
+    plan: Plan,
+) -> Plan:
+    """Return the plan with memory and time."""
+    processes = trainer.processes
+    if processes.kind == "fsdp2":  # the whole model may not fit where a part of it will
+        return plan
+    nn.Module.to(model, processes.device)
+    drawn = loss_of.data.draw(0)
+    loss_of.guards.batch(drawn)
+    each = drawn[0].picture.numel() * (2 if loss_of.data.sources[0].key == "encoder_features" else 1)
+    there = sum(_bytes(source) for source in loss_of.data.sources)
+    probe = replace(loss_of, clock=Clock(), guards=Guards())
+    return measured(
+        plan,
+        model,
+        drawn,
+        lambda share: probe.part(model, share),
+        groups,
+        mapped=min(there, stage.steps * len(drawn) * each),
+        processes=processes.count,
+        halved=stage.precision == "bfloat16",
+        accumulate=stage.accumulate,
+    )
+
+
+def _bytes(source: Any) -> int:
+    return source.features.nbytes if isinstance(source, FeatureSet) else source.crops.pixels.nbytes
 
 
 def stage_guards(model: FaceMLLM) -> Guards:

@@ -18,13 +18,14 @@ from facemllm.training.assemble import assemble
 from facemllm.training.crops import CropSet, crop_dataset
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
 from facemllm.training.files import write_whole
-from facemllm.training.freezing import Selection
 from facemllm.training.guards import check_connector
 from facemllm.training.loop import Keeping
 from facemllm.training.parallel import Processes
+from facemllm.training.plan import HEADINGS, Plan
 from facemllm.training.progress import RunLog
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
 from facemllm.training.stage_run import run_stage
+from facemllm.training.trackers import start_trackers
 
 
 class Trainer:
@@ -40,6 +41,7 @@ class Trainer:
         keeping: Which checkpoints of the stages are made and kept.
         hooks: Called with the (wrapped) model and the stage when its held-out part is measured; each returns
             numbers by name. Every process calls them together.
+        trackers: Names of accelerate's trackers, such as "tensorboard", "wandb" or "trackio".
 
     Example:
         >>> from facemllm import ThreeStageRecipe, Trainer
@@ -58,9 +60,11 @@ class Trainer:
         progress: bool = True,
         keeping: Keeping | None = None,
         hooks: Sequence[Callable[[Any, Stage], Mapping[str, float]]] = (),
+        trackers: Sequence[str] = (),
     ) -> None:
         self.processes = Processes()
         self.keeping, self.hooks = keeping or Keeping(), tuple(hooks)
+        self.trackers = tuple(trackers)
         self.model, self.recipe = model, recipe
         self.out = Path(output_dir)
         root = data_root or os.environ.get("FACEMLLM_DATA")
@@ -81,6 +85,10 @@ class Trainer:
                 train what it says.
         """
         self.processes.agree(lambda: self._claim(resume) if self.processes.main else None)
+        if self.processes.main:
+            self.log.trackers = start_trackers(
+                self.trackers, self.out, {"name": self.recipe.name, "seed": self.recipe.seed}
+            )
         torch.manual_seed(self.recipe.seed)
         model = self.model or assemble(self)
         self.model = model
@@ -91,6 +99,8 @@ class Trainer:
         model.config.training_data = self._training_data()
         model.eval().to(getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
         self.processes.agree(lambda: self._save(model) if self.processes.main else None)
+        for tracker in self.log.trackers:
+            tracker.close()
         return model.float()
 
     def crops(self, source: DataSource) -> CropSet:
@@ -205,18 +215,16 @@ class Trainer:
 
             Console(stderr=True).print(text, highlight=False, markup=False)
 
-    def say_plan(self, index: int, stage: Stage, selection: Selection) -> None:
-        """Show what a stage will train."""
+    def say_plan(self, title: str, plan: Plan) -> None:
+        """Show what a stage will do."""
         if self.progress:
+            from rich.box import SIMPLE
             from rich.console import Console
             from rich.table import Table
 
-            table = Table(
-                "part", "tensors", "parameters",
-                title=f"Stage {index + 1} of {len(self.recipe.stages)}: {stage.name} trains",
-            )  # fmt: skip
-            for part, tensors, parameters in selection.table(self.checked_model):
-                table.add_row(part, str(tensors), f"{parameters:,}")
+            table = Table(*HEADINGS, box=SIMPLE, padding=0, title=title, caption=plan.estimates())
+            for row in plan.rows():
+                table.add_row(*row)
             Console(stderr=True).print(table)
 
     def _save(self, model: FaceMLLM) -> None:
