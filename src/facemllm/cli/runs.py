@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,18 +25,23 @@ def runs(
     if as_json:
         print_json({"runs": described, "differing": options})
         return
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("run", "recipe", "phase", "steps", "loss", "held out", "minutes", "peak MiB")
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for heading in ("run", "recipe", "phase", "steps", "loss", "held out", "minutes", "MiB"):
+        table.add_column(heading, no_wrap=heading in ("phase", "steps", "loss"))
     for run in described:
         for number, phase in enumerate(run["phases"] or [{"name": "(nothing yet)"}]):
-            first = (f"{run['run']}{'' if run['finished'] else ' (unfinished)'}", run["recipe"])
+            first = (f"{Path(run['run']).name}{'' if run['finished'] else ' (unfinished)'}", run["recipe"])
             table.add_row(*(first if number == 0 else ("", "")), *_cells(phase))
-    console = Console(soft_wrap=False)
+    console = Console()
     console.print(table)
     if options:
-        shown = Table("option", *(run["run"] for run in described), title="where their recipes differ")
+        shown = Table(
+            "option", *(Path(run["run"]).name for run in described), title="where their recipes differ"
+        )
         for key, values in options.items():
             shown.add_row(key, *(str(value) for value in values))
         console.print(shown)

@@ -49,8 +49,12 @@ def draw_curves(log: Path, phase: str, picture: Path) -> bool:
     rates.set_xlabel("step")
     for axes in (losses, norms, rates):
         axes.grid(alpha=0.3)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture)
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(picture)
+    except OSError as error:  # a picture is no reason to stop
+        logger.warning("cannot draw %s: %s", picture, error)
+        return False
     return True
 
 

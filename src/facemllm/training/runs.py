@@ -36,8 +36,8 @@ def describe_run(folder: Path) -> dict[str, Any]:
     """Return what a run is and how far it came, as plain values.
 
     Returns:
-        ``run``, ``recipe``, ``seed``, ``finished``, and ``phases``: for each its ``name``, ``steps`` done, ``of``
-        how many, the last ``loss``, and, where known, the best ``held_out`` loss, ``minutes``, and
+        ``run``, ``recipe``, ``seed``, ``finished``, and ``phases``: for each its ``name``, ``steps`` done,
+        ``of`` how many, the last ``loss``, and, where known, the best ``held_out`` loss, ``minutes``, and
         ``peak_mib``.
     """
     recipe = _recipe(folder)

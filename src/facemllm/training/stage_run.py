@@ -292,7 +292,7 @@ def _watch(
                 total += loss_of.part(wrapped, share).float()
         found = {"loss": float(processes.sum(total)) / processes.count / len(drawn)}
         for hook in trainer.hooks:
-            found |= hook(wrapped, stage)
+            found = {**hook(wrapped, stage), **found}
         return found
 
     return Watch(measure, every=part.every, patience=part.patience, phase=stage.name)
