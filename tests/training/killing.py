@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
 STEPS = {"language": 3, "encoder": 3, "alignment": 3, "basic-vqa": 3, "face-tasks": 4}
 LANGUAGE = {"steps": 3, "batch_size": 4, "texts": 60, "hidden_size": 16, "layers": 1, "heads": 2}
 SOURCE = "[{dataset: utkface, split: all}]"
@@ -165,6 +163,16 @@ def start(
     return not any(codes.values())
 
 
+def import_all() -> None:
+    """Import what a run needs, on one thread: what is forked must have no others."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    import facemllm.training.trainer  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
 def prepared(folder: Path, name: str, like: Path | None) -> Path:
     """Return the folder of a run, with the face crops that another one has found."""
     out = folder / name
@@ -195,13 +203,7 @@ def choose(names: list[str], rng: random.Random, *, steps: int, saves: int, othe
 
 def main(folder: Path, root: Path, seed: int) -> None:
     """Run everything and print what was found as JSON."""
-    import torch
-
-    import facemllm.evaluation
-    import facemllm.model
-    import facemllm.training.trainer  # noqa: F401
-
-    torch.set_num_threads(1)
+    import_all()
     rng = random.Random(seed)
     report: dict = {}
     crops: Path | None = None

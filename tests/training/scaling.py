@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-import killing
+sys.path.insert(0, str(Path(__file__).parent))
+import killing  # noqa: E402 (its neighbour, also when it is not run as a program)
 
 # Which samples each process computes in which step is written down beside the run.
 RECORD = """
@@ -59,13 +60,7 @@ def samples(out: Path, count: int) -> list:
 
 def main(folder: Path, root: Path) -> None:
     """Run everything and print what was found as JSON."""
-    import torch
-
-    import facemllm.evaluation
-    import facemllm.model
-    import facemllm.training.trainer  # noqa: F401
-
-    torch.set_num_threads(1)
+    killing.import_all()
     report: dict = {}
     crops: Path | None = None
     for name, count, parts, environment in (

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads /proc"),
+]
+
 # Another number kills elsewhere.
 SEED = int(os.environ.get("FACEMLLM_KILL_SEED", "1"))
 

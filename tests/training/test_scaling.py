@@ -21,6 +21,8 @@ from facemllm.training.sharing import shares, without_channels
 
 @pytest.fixture(scope="module")
 def report(made_faces):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("forks, and reads /proc")
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     command = [sys.executable, str(Path(__file__).parent / "scaling.py"), str(folder), str(made_faces)]
