@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import killing  # noqa: E402 (its neighbour, also when it is not run as a program)
+import killing
 
 # Which samples each process computes in which step is written down beside the run.
 RECORD = """
