@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from facemllm.core.errors import ConfigError
 from facemllm.model import AutoFaceMLLM, engine
 from facemllm.model.branches import Branches
 from facemllm.model.packing import split

@@ -104,15 +104,3 @@ def test_a_mirror_image_looks_the_other_way():
     )
     assert mirror(sample, True).labels["pose"] == {"pan": -30.0, "tilt": 15.0}
     assert mirror(sample, False) is sample
-
-
-def test_channels_are_left_out_in_all_tokens_of_a_picture(small_model, faces):
-    batch = draw(small_model, faces, batch_size=60)
-    torch.manual_seed(0)
-    dropped = batch.without_channels(0.25).inputs["encoder_features"]
-    features = batch.inputs["encoder_features"]
-    zero = (dropped == 0).all(1)  # [P, D]
-    assert 0.15 < zero.float().mean() < 0.35
-    kept = ~zero[:, None].expand_as(features)
-    assert torch.allclose(dropped[kept], features[kept] / 0.75)
-    assert batch.without_channels(0.0) is batch

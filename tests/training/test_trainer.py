@@ -54,30 +54,6 @@ def test_each_stage_trains_what_it_says_and_nothing_else(recipe, faces_root, por
     assert saved.config.training_data[0]["dataset"] == "utkface"
 
 
-def test_a_stopped_run_goes_on_to_the_same_model(recipe, faces_root, tmp_path, monkeypatch):
-    import torch
-
-    from facemllm.training import loop
-
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 1)
-    whole = run(recipe, faces_root, tmp_path / "whole").state_dict()
-    calls = []
-    real = loop.save_checkpoint
-
-    def save_then_die(folder, **options):
-        real(folder, **options)
-        calls.append(folder)
-        if folder.parent.name == "3-face-tasks" and options["step"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, faces_root, tmp_path / "stopped")
-    monkeypatch.setattr(loop, "save_checkpoint", real)
-    resumed = run(recipe, faces_root, tmp_path / "stopped", resume=True).state_dict()
-    assert [name for name, tensor in whole.items() if not torch.equal(tensor, resumed[name])] == []
-
-
 def test_an_output_folder_is_not_overwritten(recipe, faces_root, tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: other\n")
     with pytest.raises(TrainingError, match="holds a run already"):

@@ -21,6 +21,7 @@ from facemllm.cli import (
     leaks,
     parse,
     questions,
+    runs,
     stats,
     train,
 )
@@ -38,6 +39,7 @@ app.command("demo")(demo.demo)
 app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("runs")(runs.runs)
 app.command("compare")(compare.compare)
 app.command("questions")(questions.questions)
 app.command("harness")(harness.harness)

@@ -19,11 +19,26 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what is in the output folder.")
     ] = False,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints of a stage.")] = 100,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest checkpoints are kept.")] = 2,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb, trackio ...; may be repeated.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars and tables.")] = False,
 ) -> None:
     """Train a face MLLM in three stages."""
-    from facemllm.training import ThreeStageRecipe, Trainer
+    from facemllm.training import Keeping, ThreeStageRecipe, Trainer
 
     loaded = ThreeStageRecipe.load(recipe, tuple(overrides or ()))
-    Trainer(None, loaded, output_dir=out, data_root=data, progress=not quiet).fit(resume=resume)
-    print(f"saved {out}/model")
+    trainer = Trainer(
+        None,
+        loaded,
+        output_dir=out,
+        data_root=data,
+        progress=not quiet,
+        keeping=Keeping(every=checkpoint_every, last=keep),
+        trackers=tuple(tracker or ()),
+    )
+    trainer.fit(resume=resume)
+    if trainer.processes.main:
+        print(f"saved {out}/model")

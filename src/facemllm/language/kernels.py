@@ -70,6 +70,10 @@ def attention_forward(
             expected="a language model whose tokens see all that is before them",
             do="pass each question as a sequence of its own; its window is in the mask then",
         )
+    if query.dtype != value.dtype and torch.is_autocast_enabled(query.device.type):
+        # Rotary positions are float32, and what linear layers give is not. Torch's own attention casts, too.
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if pack is not None:
         out = pack.attend(module.layer_idx, query, key, value, scale=scaling, dropout=dropout)
     elif attention_mask is not None:

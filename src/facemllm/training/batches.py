@@ -61,23 +61,14 @@ class Batch:
             **{k: getattr(self, k).to(device) for k in ("predictors", "targets", "pairs")},
         )
 
-    def without_channels(self, share: float) -> Batch:
-        """Return the batch with a random share of the channels of each picture's features set to zero.
-
-        A channel is left out in all tokens of a picture at once, and the others grow to make up for it.
-        Pixels stay as they are: they were changed at random before.
-        """
-        features = self.inputs.get("encoder_features")
-        if not share or features is None:
-            return self
-        chance = torch.rand(features.shape[0], 1, features.shape[2], device=features.device)
-        kept = features * (chance >= share) / (1 - share)
-        return replace(self, inputs={**self.inputs, "encoder_features": kept})
+    def run(self, model: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Run a model; return the logits that predict the targets [M, V], and pictures' tokens [P, N, D]."""
+        output = model(**self.inputs)
+        return output.logits.flatten(0, 1)[self.predictors], output.image_features
 
     def logits(self, model: nn.Module) -> Tensor:
         """Run a model and return the logits that predict the targets [M, V]."""
-        logits: Tensor = model(**self.inputs).logits
-        return logits.flatten(0, 1)[self.predictors]
+        return self.run(model)[0]
 
 
 def packed(drawn: Sequence[Pairs], *, key: str) -> Batch:

@@ -15,6 +15,7 @@ from facemllm.core.errors import ConfigError, TrainingError
 # A part's name stands for these patterns of parameter names.
 PARTS = {
     "encoder": ("encoder.*",),
+    "regions": ("encoder.names",),  # what tells region tokens of the region-guided encoder apart
     "connector": ("connector.*",),
     "language_model": ("language_model.*",),
     "lora": ("language_model.*lora_*",),
@@ -54,7 +55,7 @@ def select(model: nn.Module, patterns: Iterable[str]) -> Selection:
     taken: set[str] = set()
     for pattern in patterns:
         globs = PARTS.get(pattern, (pattern,))
-        found = [n for n in names if n not in taken and any(fnmatchcase(n, glob) for glob in globs)]
+        found = matching((name for name in names if name not in taken), globs)
         if not found:
             raise ConfigError(
                 f"nothing to train matches {pattern!r}",
@@ -67,6 +68,17 @@ def select(model: nn.Module, patterns: Iterable[str]) -> Selection:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in taken)
     return Selection(chosen)
+
+
+def matching(names: Iterable[str], globs: Iterable[str]) -> list[str]:
+    """Return the names that any of the patterns matches, in their order.
+
+    Example:
+        >>> matching(["encoder.stem.weight", "connector.fc.weight"], ["encoder.*"])
+        ['encoder.stem.weight']
+    """
+    patterns = tuple(globs)
+    return [name for name in names if any(fnmatchcase(name, glob) for glob in patterns)]
 
 
 def fingerprints(model: nn.Module) -> dict[str, str]:

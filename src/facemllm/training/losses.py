@@ -20,7 +20,34 @@ def answer_loss(
     numbers: Mapping[int, int] | None = None,
     spread: float = 0.0,
 ) -> Tensor:
-    """Return the mean cross entropy over the tokens that are to be learnt.
+    """Return the mean of :func:`token_losses`.
+
+    Args:
+        logits: Where the tokens are predicted [M, V].
+        targets: Their ids [M].
+        ordered: Whether a number there is an ordered quantity [M].
+        numbers: Value to token id of the numbers that are one token.
+        spread: Standard deviation, in the unit of the numbers; 0 for plain cross entropy.
+
+    Raises:
+        TrainingError: If no token is to be learnt.
+
+    Example:
+        >>> round(float(answer_loss(torch.zeros(1, 4), torch.tensor([2]))), 4)
+        1.3863
+    """
+    return token_losses(logits, targets, ordered=ordered, numbers=numbers, spread=spread).mean()
+
+
+def token_losses(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    ordered: Tensor | None = None,
+    numbers: Mapping[int, int] | None = None,
+    spread: float = 0.0,
+) -> Tensor:
+    """Return the cross entropy of each token that is to be learnt [M].
 
     To plain cross entropy, 33 for a person of 34 is as wrong as 3. With ``spread`` the target of an ordered
     number is a Gaussian around it over all number tokens, as in label-distribution learning; the most
@@ -39,8 +66,8 @@ def answer_loss(
         TrainingError: If no token is to be learnt.
 
     Example:
-        >>> round(float(answer_loss(torch.zeros(1, 4), torch.tensor([2]))), 4)
-        1.3863
+        >>> [round(loss, 4) for loss in token_losses(torch.zeros(2, 4), torch.tensor([2, 0])).tolist()]
+        [1.3863, 1.3863]
     """
     if not len(targets):
         raise TrainingError(
@@ -60,7 +87,7 @@ def answer_loss(
             target = torch.exp(-0.5 * ((values[None] - true[:, None]) / spread) ** 2)
             target = target / target.sum(1, keepdim=True)
             losses = losses.masked_scatter(is_number, -(target * logprobs[is_number][:, ids]).sum(1))
-    return losses.mean()
+    return losses
 
 
 def shifted(labels: Tensor) -> tuple[Tensor, Tensor]:

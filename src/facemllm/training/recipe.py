@@ -96,6 +96,23 @@ class LanguagePhase(StrictModel):
     vocab_size: int = 2048
 
 
+class HeldOut(StrictModel):
+    """Samples kept from training on which a stage measures its loss while it runs.
+
+    Args:
+        data: Datasets and their weights; of splits that no stage trains on.
+        every: Steps between measurements.
+        batches: How many batches are measured; the same ones each time.
+        patience: End the stage after so many measurements without a better one, and go back to the best
+            weights. None: go on to the last step, and keep its weights.
+    """
+
+    data: tuple[DataSource, ...] = Field(min_length=1)
+    every: int = Field(default=100, gt=0)
+    batches: int = Field(default=4, gt=0)
+    patience: int | None = Field(default=None, gt=0)
+
+
 class Stage(StrictModel):
     """One of the three stages.
 
@@ -110,7 +127,8 @@ class Stage(StrictModel):
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
         lr: Peak learning rate of each part named in ``train``.
-        weight_decay: Of AdamW.
+        weight_decay: Of AdamW; one for all, or one for each part named in ``train``.
+        layer_decay: For parts with layers: what the rate is multiplied by from each layer to the one below.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
         clip: Largest norm of the gradient.
         descriptions: With "all", share of questions that ask for a description.
@@ -123,6 +141,11 @@ class Stage(StrictModel):
         taught: Share of the pictures whose labels are replaced by what the task heads say: the heads teach
             (self-distillation).
         precision: bfloat16 where the device is faster with it.
+        accumulate: Parts in which the pictures of a step are computed one after the other: less memory, and
+            the same gradient.
+        activation_checkpointing: Whether layers are computed again in the backward pass: less memory, more
+            time, and the same gradient.
+        held_out: What is measured while the stage runs.
     """
 
     name: str
@@ -134,7 +157,8 @@ class Stage(StrictModel):
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
     lr: dict[str, float]
-    weight_decay: float = 0.01
+    weight_decay: float | dict[str, float] = 0.01
+    layer_decay: dict[str, float] = Field(default_factory=dict)
     warmup: float = Field(default=0.03, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0)
     descriptions: float = Field(default=0.1, ge=0, lt=1)
@@ -144,6 +168,16 @@ class Stage(StrictModel):
     estimated: tuple[Literal["expression", "age", "pose"], ...] = ()
     taught: float = Field(default=0.0, ge=0, le=1)
     precision: Precision = "float32"
+    accumulate: int = Field(default=1, gt=0)
+    activation_checkpointing: bool = False
+    held_out: HeldOut | None = None
+
+    @field_validator("layer_decay")
+    @classmethod
+    def _shares(cls, decays: dict[str, float]) -> dict[str, float]:
+        if not all(0 < decay <= 1 for decay in decays.values()):
+            raise ValueError("a layer decay is above zero and at most one")
+        return decays
 
     @field_validator("lr")
     @classmethod
@@ -158,7 +192,21 @@ class Stage(StrictModel):
             raise ValueError(
                 f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}"
             )
+        decays = self.weight_decay if isinstance(self.weight_decay, dict) else dict.fromkeys(self.train)
+        if set(decays) != set(self.train):
+            raise ValueError(
+                f"weight_decay must be a number or name the same parts as train: {sorted(decays)} against "
+                f"{sorted(self.train)}"
+            )
+        if not set(self.layer_decay) <= set(self.train):
+            raise ValueError(
+                f"layer_decay names what does not train: {sorted(set(self.layer_decay) - set(self.train))}"
+            )
         return self
+
+    def weight_decay_of(self, part: str) -> float:
+        """Return the weight decay of a part named in ``train``."""
+        return self.weight_decay[part] if isinstance(self.weight_decay, dict) else self.weight_decay
 
 
 class ThreeStageRecipe(StrictModel):

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
 
-from facemllm.core.errors import TrainingError
+from facemllm.core.errors import CheckpointError, ConfigError, TrainingError
 from facemllm.data import read_dataset
-from facemllm.language import number_token_ids
 from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
-from facemllm.training.checkpoints import load_checkpoint
 from facemllm.training.crops import CropSet, crop_dataset
-from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
-from facemllm.training.freezing import fingerprints, select, verify
-from facemllm.training.loop import run_steps
-from facemllm.training.losses import answer_loss
+from facemllm.training.files import write_whole
+from facemllm.training.guards import check_connector
+from facemllm.training.loop import Keeping
+from facemllm.training.parallel import Processes
+from facemllm.training.plan import HEADINGS, Plan
 from facemllm.training.progress import RunLog
-from facemllm.training.questions import StageData
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
+from facemllm.training.stage_run import run_stage
+from facemllm.training.trackers import start_trackers
 
 
 class Trainer:
@@ -37,6 +38,10 @@ class Trainer:
         data_root: Folder with a folder for each dataset; ``FACEMLLM_DATA`` when left out.
         detector: Name or instance of a face detector.
         progress: Whether to show bars and tables.
+        keeping: Which checkpoints of the stages are made and kept.
+        hooks: Called with the (wrapped) model and the stage when its held-out part is measured; each returns
+            numbers by name. Every process calls them together.
+        trackers: Names of accelerate's trackers, such as "tensorboard", "wandb" or "trackio".
 
     Example:
         >>> from facemllm import ThreeStageRecipe, Trainer
@@ -53,13 +58,19 @@ class Trainer:
         data_root: str | Path | None = None,
         detector: Any = "centerface",
         progress: bool = True,
+        keeping: Keeping | None = None,
+        hooks: Sequence[Callable[[Any, Stage], Mapping[str, float]]] = (),
+        trackers: Sequence[str] = (),
     ) -> None:
+        self.processes = Processes()
+        self.keeping, self.hooks = keeping or Keeping(), tuple(hooks)
+        self.trackers = tuple(trackers)
         self.model, self.recipe = model, recipe
         self.out = Path(output_dir)
         root = data_root or os.environ.get("FACEMLLM_DATA")
         self.root = Path(root) if root else None
-        self.detector, self.progress = detector, progress
-        self.log = RunLog(self.out / "log.jsonl")
+        self.detector, self.progress = detector, progress and self.processes.main
+        self.log = RunLog(self.out / "log.jsonl", enabled=self.processes.main)
         self._crops: dict[tuple[str, str], CropSet] = {}
         self._encoded: dict[tuple[str, str, int | None], FeatureSet] = {}
 
@@ -73,16 +84,23 @@ class Trainer:
             TrainingError: If ``output_dir`` holds another run, the loss is not finite, or a stage did not
                 train what it says.
         """
-        self._claim(resume)
+        self.processes.agree(lambda: self._claim(resume) if self.processes.main else None)
+        if self.processes.main:
+            self.log.trackers = start_trackers(
+                self.trackers, self.out, {"name": self.recipe.name, "seed": self.recipe.seed}
+            )
         torch.manual_seed(self.recipe.seed)
         model = self.model or assemble(self)
         self.model = model
+        check_connector(model)
         for index, stage in enumerate(self.recipe.stages):
-            self._run_stage(index, stage, model)
+            run_stage(self, index, stage, model)
         model.config.answer_tasks = sorted({task for stage in self.recipe.stages for task in stage.tasks})
         model.config.training_data = self._training_data()
         model.eval().to(getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
-        model.save_pretrained(self.out / "model")
+        self.processes.agree(lambda: self._save(model) if self.processes.main else None)
+        for tracker in self.log.trackers:
+            tracker.close()
         return model.float()
 
     def crops(self, source: DataSource) -> CropSet:
@@ -91,14 +109,16 @@ class Trainer:
         if key not in self._crops:
             dataset = read_dataset(source.dataset, self.data_root(), split=source.split)
             if self.progress and dataset.skipped.total:
-                self._say(str(dataset.skipped))
-            self._crops[key] = crop_dataset(
-                f"{source.dataset}-{source.split}",
-                dataset.samples,
-                self.checked_model.checked_processor(),
-                cache=self.out / "cache",
-                detector=self.detector,
-                progress=self.progress,
+                self.say(str(dataset.skipped))
+            self._crops[key] = self.processes.first(
+                lambda: crop_dataset(
+                    f"{source.dataset}-{source.split}",
+                    dataset.samples,
+                    self.checked_model.checked_processor(),
+                    cache=self.out / "cache",
+                    detector=self.detector,
+                    progress=self.progress,
+                )
             )
         return self._crops[key].limited(source.limit, self.recipe.seed)
 
@@ -124,80 +144,8 @@ class Trainer:
             raise TrainingError("no model yet", given="None", expected="a FaceMLLM", do="call fit()")
         return self.model
 
-    # --- one stage
-
-    def _run_stage(self, index: int, stage: Stage, model: FaceMLLM) -> None:
-        folder = self.out / "stages" / f"{index + 1}-{stage.name}"
-        selection = select(model, stage.train)
-        self._table(
-            f"Stage {index + 1} of {len(self.recipe.stages)}: {stage.name} trains", selection.table(model)
-        )
-        done = load_checkpoint(folder / "checkpoint")
-        before = done[0]["before"] if done else fingerprints(model)
-        if done and done[0]["step"] >= stage.steps:
-            model.load_state_dict(done[1]["model"])
-            return
-        trains_encoder = any(
-            name.startswith("encoder.") for names in selection.names.values() for name in names
-        )
-        data = StageData(
-            [self._pictures(source, model, trains_encoder) for source in stage.data],
-            [source.weight for source in stage.data],
-            stage,
-            model.checked_processor(),
-            self.recipe.seed,
-            estimates=Estimates(dict(model.heads.items()))
-            if len(model.heads) and not trains_encoder
-            else None,
-        )
-        numbers = number_token_ids(model.checked_processor().tokenizer)
-        parameters = dict(model.named_parameters())
-
-        packs = not model.plain_reasons
-
-        def loss_of(wrapped: nn.Module, step: int) -> Tensor:
-            batch = data.batch(step, packs=packs).to(model.device)
-            batch = batch.without_channels(stage.feature_dropout)
-            ages = torch.tensor([task == "age" for task in batch.tasks], device=model.device)
-            return answer_loss(
-                batch.logits(wrapped),
-                batch.targets,
-                ordered=ages[batch.pairs],
-                numbers=numbers,
-                spread=stage.age_spread,
-            )
-
-        model.train()
-        for part in ("encoder", "heads"):  # what does not train must not drop features at random either
-            if not any(name.startswith(f"{part}.") for names in selection.names.values() for name in names):
-                getattr(model, part).eval()
-        run_steps(
-            model,
-            loss_of,
-            name=stage.name,
-            groups=[
-                {"params": [parameters[name] for name in names], "lr": stage.lr[part]}
-                for part, names in selection.names.items()
-            ],
-            steps=stage.steps,
-            folder=folder / "checkpoint",
-            log=self.log,
-            seed=self.recipe.seed * 31 + index,
-            warmup=stage.warmup,
-            weight_decay=stage.weight_decay,
-            clip=stage.clip,
-            precision=stage.precision,
-            extra={"before": before},
-            progress=self.progress,
-        )
-        model.eval()
-        movement = verify(before, model, selection)
-        (folder / "movement.yaml").write_text(
-            yaml.safe_dump({"moved": list(movement.moved), "still": list(movement.still)})
-        )
-        self._say(f"{stage.name}: {len(movement.moved)} tensors moved, {len(movement.still)} did not")
-
-    def _pictures(self, source: DataSource, model: FaceMLLM, trains_encoder: bool) -> FeatureSet | PixelSet:
+    def pictures(self, source: DataSource, model: FaceMLLM, trains_encoder: bool) -> FeatureSet | PixelSet:
+        """Return what a stage draws the pictures of a source from."""
         processor = model.checked_processor()
         look: dict[str, Any] = {
             "size": processor.image_size,
@@ -209,14 +157,18 @@ class Trainer:
             return PixelSet(self.crops(source), **look)
         key = (source.dataset, source.split, source.limit)
         if key not in self._encoded:
-            self._encoded[key] = encode_views(
-                model.encoder,
-                self.crops(source),
-                views=self.recipe.views,
-                cache=self.out / "cache",
-                seed=self.recipe.seed,
-                progress=self.progress,
-                **look,
+            crops = self.crops(source)
+            model.encoder.to(self.processes.device)
+            self._encoded[key] = self.processes.first(
+                lambda: encode_views(
+                    model.encoder,
+                    crops,
+                    views=self.recipe.views,
+                    cache=self.out / "cache",
+                    seed=self.recipe.seed,
+                    progress=self.progress,
+                    **look,
+                )
             )
         return self._encoded[key]
 
@@ -234,14 +186,21 @@ class Trainer:
                     expected="an empty folder",
                     do="pass --resume to go on with it, or another folder",
                 )
-            if kept.read_text() != resolved:
+            if kept.read_text() != resolved and not self._same(kept):
                 raise TrainingError(
                     "output folder holds a run of another recipe",
                     given=f"{kept} differs from the recipe given",
                     expected="the same recipe to resume",
                     do=f"train with {kept}, or choose another folder",
                 )
-        kept.write_text(resolved)
+        write_whole(kept, resolved)
+
+    def _same(self, kept: Path) -> bool:
+        """Whether a file holds this recipe, written when some options were not there yet."""
+        try:
+            return ThreeStageRecipe.load(kept) == self.recipe
+        except ConfigError:
+            return False
 
     def _training_data(self) -> list[dict[str, Any]]:
         return [
@@ -249,18 +208,40 @@ class Trainer:
             for (name, split), crops in sorted(self._crops.items())
         ]
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Say something to whoever watches."""
         if self.progress:
             from rich.console import Console
 
             Console(stderr=True).print(text, highlight=False, markup=False)
 
-    def _table(self, title: str, rows: list[tuple[str, int, int]]) -> None:
+    def say_plan(self, title: str, plan: Plan) -> None:
+        """Show what a stage will do."""
         if self.progress:
+            from rich.box import SIMPLE
             from rich.console import Console
             from rich.table import Table
 
-            table = Table("part", "tensors", "parameters", title=title)
-            for part, tensors, parameters in rows:
-                table.add_row(part, str(tensors), f"{parameters:,}")
+            table = Table(*HEADINGS, box=SIMPLE, padding=0, title=title, caption=plan.estimates())
+            for row in plan.rows():
+                table.add_row(*row)
             Console(stderr=True).print(table)
+
+    def _save(self, model: FaceMLLM) -> None:
+        """Write the model beside the old one, then put it in its place."""
+        fresh, place, old = (self.out / name for name in (".model.new", "model", ".model.old"))
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            model.save_pretrained(fresh)
+            if place.exists():
+                place.rename(old)
+            fresh.rename(place)
+        except OSError as error:
+            raise CheckpointError(
+                "cannot save the model",
+                given=f"{place} ({error})",
+                expected="room on the disk, and the right to write there",
+                do="make room, then go on with resume=True; the checkpoints of the stages are intact",
+            ) from error
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""Trackers of experiments, through accelerate: tensorboard, wandb, trackio and the others it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemllm.core.errors import ConfigError, MissingExtraError
+
+
+class Tracker:
+    """Passes the numbers of a log's lines on.
+
+    Phases follow each other in a run, and each counts its steps from zero: a number's name begins with the
+    phase, as in ``face-tasks/loss``.
+
+    Args:
+        inner: A tracker of accelerate.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Pass on what is a number in a line that has a step."""
+        if "step" not in line:
+            return
+        values = {f"{line.get('phase', 'run')}/{key}": value for key, value in numbers(line).items()}
+        if values:
+            self.inner.log(values, step=line["step"])
+
+    def close(self) -> None:
+        """Finish."""
+        self.inner.finish()
+
+
+def numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line, those in lists and mappings by a name of their own.
+
+    Example:
+        >>> numbers({"step": 3, "loss": 1.5, "lr": [0.1, 0.2], "held_out": {"loss": 2.0}})
+        {'loss': 1.5, 'lr/0': 0.1, 'lr/1': 0.2, 'held_out/loss': 2.0}
+    """
+    found: dict[str, float] = {}
+    for key, value in line.items():
+        inner = (
+            enumerate(value)
+            if isinstance(value, list)
+            else value.items()
+            if isinstance(value, dict)
+            else None
+        )
+        if key in ("time", "step", "of", "phase"):
+            continue
+        if inner is not None:
+            found |= {f"{key}/{name}": float(v) for name, v in inner if isinstance(v, (int, float))}
+        elif isinstance(value, (int, float)):
+            found[key] = float(value)
+    return found
+
+
+def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> list[Tracker]:
+    """Start trackers by name.
+
+    Args:
+        names: Of accelerate's trackers, such as "tensorboard", "wandb" or "trackio".
+        folder: Of the run; it gives the run its name, and holds what tensorboard writes.
+        config: What is noted with the run.
+
+    Raises:
+        ConfigError: If there is no such tracker.
+        MissingExtraError: If its package is not installed.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    started = []
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ConfigError(
+                "unknown tracker",
+                given=name,
+                expected=f"one of {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}",
+                do="check the name",
+            )
+        if name not in installed:
+            raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
+        kind = LOGGER_TYPE_TO_CLASS[name]
+        inner = kind(folder.name, logging_dir=folder) if kind.requires_logging_directory else kind("facemllm")
+        inner.start()
+        inner.store_init_configuration(numbers(config) if name == "tensorboard" else dict(config))
+        started.append(Tracker(inner))
+    return started

@@ -1,0 +1,99 @@
+"""The same stages in one process, in two, and sharded over two; run as a program, as ``killing.py`` is."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import killing
+
+# Which samples each process computes in which step is written down beside the run.
+RECORD = """
+import json, os
+from facemllm.training import stage_run
+seen = open(f"{out}-samples-{environment.get('RANK', 0)}.jsonl", "w")
+real = stage_run.shares
+def recorded(drawn, **options):
+    result = real(drawn, **options)
+    names = [pairs.sample for share in result if share.weight for pairs in share.pairs]
+    seen.write(json.dumps([names, [pairs.sample for pairs in drawn]]) + "\\n")
+    seen.flush()
+    return result
+stage_run.shares = recorded
+from facemllm.training import parallel
+shard = parallel._shard
+def noted(model, device):
+    model = shard(model, device)
+    kinds = {type(parameter.data).__name__ for parameter in model.parameters()}
+    open(f"{out}-kinds", "w").write(" ".join(sorted(kinds)))
+    return model
+parallel._shard = noted
+"""
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+def recipe(parts: int):
+    """Return stages in which no layer draws at random, with a batch that is odd to divide."""
+    whole = killing.recipe()
+    stages = [
+        stage.model_copy(update={"held_out": None, "accumulate": parts, "questions_per_image": 2})
+        for stage in whole.stages
+    ]
+    language = whole.language_phase.model_copy(update={"steps": 1})
+    return whole.model_copy(
+        update={"stages": tuple(stages), "lora": {"r": 2, "dropout": 0.0}, "encoder_phase": None,
+                "language_phase": language}
+    )  # fmt: skip
+
+
+def read(out: Path) -> list:
+    """Return the losses of a run's stages."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [[line["phase"], line["step"], line["loss"]] for line in lines if "loss" in line]
+
+
+def samples(out: Path, count: int) -> list:
+    """Return what each process computed, draw by draw, and what was drawn."""
+    files = [Path(f"{out}-samples-{rank}.jsonl").read_text().splitlines() for rank in range(count)]
+    return [[json.loads(line) for line in lines] for lines in zip(*files, strict=True)]
+
+
+def main(folder: Path, root: Path) -> None:
+    """Run everything and print what was found as JSON."""
+    killing.import_all()
+    report: dict = {}
+    crops: Path | None = None
+    for name, count, parts, environment in (
+        ("one", 1, 1, {}),
+        ("parts", 1, 3, {}),
+        ("two", 2, 1, {}),
+        ("sharded", 2, 1, FSDP),
+    ):
+        killing.recipe_of_run = lambda parts=parts: recipe(parts)
+        out = killing.prepared(folder, name, crops)
+        crops = crops or out
+        killing.start(out, root, [], count=count, changes=RECORD, extra=environment)
+        kinds = Path(f"{out}-kinds")
+        report[name] = {
+            "losses": read(out),
+            "samples": samples(out, count),
+            "kinds": kinds.read_text() if kinds.is_file() else "",
+        }
+    # Sharded until it is killed, and then one process goes on.
+    out = killing.prepared(folder, "handed over", crops)
+    assert not killing.start(out, root, ["step face-tasks 2"], count=2, extra=FSDP)
+    killing.start(out, root, [], count=1)
+    report["handed over"] = {"losses": read(out)}
+    # The check itself: gradients that are not shared.
+    out = killing.prepared(folder, "apart", crops)
+    killing.start(
+        out, root, [], count=2,
+        changes="from facemllm.training.parallel import Processes\n"
+        "Processes.wrap = lambda self, model, groups: (model, model, list(groups))",
+    )  # fmt: skip
+    report["apart"] = {"losses": read(out)}
+    sys.stdout.write(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
