@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -19,11 +20,19 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what is in the output folder.")
     ] = False,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute attention by this backend, such as eager, which trains faster in bfloat16 on a CPU."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars and tables.")] = False,
 ) -> None:
     """Train a face MLLM in three stages."""
+    from facemllm.ops import use_backend
     from facemllm.training import ThreeStageRecipe, Trainer
 
     loaded = ThreeStageRecipe.load(recipe, tuple(overrides or ()))
-    Trainer(None, loaded, output_dir=out, data_root=data, progress=not quiet).fit(resume=resume)
+    with use_backend(attention) if attention else nullcontext():
+        Trainer(None, loaded, output_dir=out, data_root=data, progress=not quiet).fit(resume=resume)
     print(f"saved {out}/model")

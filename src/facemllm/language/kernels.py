@@ -63,6 +63,8 @@ def attention_forward(
                 expected="plain scaled dot-product attention",
                 do='load the language model with attn_implementation="eager"',
             )
+    if query.dtype != value.dtype:  # under autocast, rotation turns queries and keys back to single precision
+        query, key = query.to(value.dtype), key.to(value.dtype)
     if pack is not None:
         out = pack.attend(module.layer_idx, query, key, value, scale=scaling, dropout=dropout)
     elif attention_mask is not None:
