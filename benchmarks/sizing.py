@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ PAIRS = 50_000_000
 """Image-text pairs of LAION-Face. Source: FaRL, arXiv 2112.03109, section 3.1."""
 GPUS = (1, 8, 64, 256, 1024)
 PEAK, USED = 989e12, 0.40
-"""bfloat16 operations a second of an H100 SXM without sparsity (NVIDIA's data sheet), and the share reached: assumed."""
+"""Operations a second of an H100 SXM (bfloat16, dense; NVIDIA's data sheet), and the share of it: assumed."""
 LINK = 50e9
 """Bytes a second of each GPU over the network, in both directions at once: 400 Gbit/s, as in a DGX H100."""
 SMALLEST = 8
@@ -98,38 +99,59 @@ def _ring(size: float, gpus: int) -> float:
 
 def recipe_table(found: dict[str, list[dict[str, Any]]]) -> str:
     """Return the table of recipes in Markdown."""
-    lines = [
-        "| recipe, stage | weights | train | faces a device | weights, gradients, moments | activations "
-        "(checkpointed) | one device, DDP (checkpointed) | of 8, FSDP | 10^12 operations |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    heads = (
+        "recipe, stage", "weights", "train", "faces a device", "weights, gradients, moments",
+        "activations (checkpointed)", "a device, DDP (checkpointed)", "one of 8, FSDP", "10^12 operations",
+    )  # fmt: skip
+    rows = []
     for name, stages in found.items():
         for one in stages:
-            fsdp = _gib(one["fsdp"]) if one["devices"] > 1 else "–"
-            kept = one["weights"] + one["gradients"] + one["optimizer"]
-            lines.append(
-                f"| `{name}`, {one['stage']} | {_count(one['parameters'])} | {_count(one['trained'])} | {one['faces']} "
-                f"| {_gib(kept)} | {_gib(one['activations'])} ({_gib(one['checkpointed'])}) "
-                f"| {_gib(one['ddp'])} ({_gib(one['ddp_checkpointed'])}) | {fsdp} | {one['operations'] / 1e12:.3g} |"
+            rows.append(
+                (
+                    f"`{name}`, {one['stage']}",
+                    _count(one["parameters"]),
+                    _count(one["trained"]),
+                    one["faces"],
+                    _gib(one["weights"] + one["gradients"] + one["optimizer"]),
+                    f"{_gib(one['activations'])} ({_gib(one['checkpointed'])})",
+                    f"{_gib(one['ddp'])} ({_gib(one['ddp_checkpointed'])})",
+                    _gib(one["fsdp"]) if one["devices"] > 1 else "–",
+                    f"{one['operations'] / 1e12:.3g}",
+                )
             )
-    return "\n".join(lines)
+    return _table(heads, rows)
 
 
 def laion_table(found: dict[str, list[dict[str, Any]]]) -> str:
     """Return the table of LAION-Face in Markdown."""
-    lines = [
-        "| recipe | GPUs | captions a step (a GPU) | steps | computing, s | exchange, DDP, s | exchange, FSDP, s "
-        "| hours | faces a second | memory a GPU, checkpointed |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, rows in found.items():
-        lines += [
-            f"| `{name}` | {row['gpus']:,} | {row['batch']:,} ({row['faces_each']}) | {row['steps']:,} "
-            f"| {row['compute_s']:.2f} | {row['ddp_exchange_s']:.4f} | {row['fsdp_exchange_s']:.2f} "
-            f"| {row['hours']:,.1f} | {row['faces_per_second']:,.0f} | {_gib(row['memory'])} |"
+    heads = (
+        "recipe", "GPUs", "captions a step (a GPU)", "steps", "computing, s", "exchange, DDP, s",
+        "exchange, FSDP, s", "hours", "faces a second", "memory a GPU, checkpointed",
+    )  # fmt: skip
+    return _table(
+        heads,
+        [
+            (
+                f"`{name}`",
+                f"{row['gpus']:,}",
+                f"{row['batch']:,} ({row['faces_each']})",
+                f"{row['steps']:,}",
+                f"{row['compute_s']:.2f}",
+                f"{row['ddp_exchange_s']:.4f}",
+                f"{row['fsdp_exchange_s']:.2f}",
+                f"{row['hours']:,.1f}",
+                f"{row['faces_per_second']:,.0f}",
+                _gib(row["memory"]),
+            )
+            for name, rows in found.items()
             for row in rows
-        ]
-    return "\n".join(lines)
+        ],
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _gib(size: float) -> str:
