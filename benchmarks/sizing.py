@@ -169,12 +169,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "sizing.json")
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--table", action="store_true", help="count nothing anew: write the page from --out")
     options = parser.parse_args()
-    found = recipes()
-    scaled = {name: laion(name) for name in ("llava15-7b", "qformer-7b", "qwen3-4b")}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"recipes": found, "laion": scaled}, indent=1) + "\n")
-    tables = {"recipes": recipe_table(found), "laion": laion_table(scaled)}
+    if not options.table:
+        scaled = {name: laion(name) for name in ("llava15-7b", "qformer-7b", "qwen3-4b")}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps({"recipes": recipes(), "laion": scaled}, indent=1) + "\n")
+    kept = json.loads(options.out.read_text())
+    tables = {"recipes": recipe_table(kept["recipes"]), "laion": laion_table(kept["laion"])}
     text = options.page.read_text()
     fresh = BLOCK.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n{match[3]}", text)
     options.page.write_text(fresh)
