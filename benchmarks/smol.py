@@ -209,7 +209,10 @@ def _celeba(models: dict[str, Any], data: Path, batch: int) -> dict[str, Any]:
         return {}
     protocol = load_protocol("celeba-zero-shot")
     samples = samples_of("celeba", data, None, lambda sample: "attributes" in sample.labels)
-    names = [name for name in (*protocol.seen, *protocol.unseen) if name not in SUBJECTIVE]
+    labelled = set(samples[0].labels["attributes"])  # perceived gender is a label of its own
+    names = [
+        name for name in (*protocol.seen, *protocol.unseen) if name in labelled and name not in SUBJECTIVE
+    ]
     truth = np.array([[sample.labels["attributes"][name] for name in names] for sample in samples])
     varied = [index for index in range(len(names)) if 3 <= truth[:, index].sum() <= len(samples) - 3]
     questions = [protocol.ask(names[index]) for index in varied]
