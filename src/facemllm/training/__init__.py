@@ -14,10 +14,13 @@ from facemllm.training.recipe import (
     ThreeStageRecipe,
 )
 from facemllm.training.runs import describe_run, differing, find_runs
+from facemllm.training.shapes import build_on_meta
+from facemllm.training.sizing import StageSize, size_stage
 from facemllm.training.trainer import Trainer
 
 __all__ = [
     "DataSource", "EncoderPhase", "Guards", "HeldOut", "Keeping", "LanguagePhase", "Movement", "Part", "Plan",
-    "Selection", "Stage", "ThreeStageRecipe", "Trainer",
-    "answer_loss", "describe_run", "differing", "find_runs", "select", "verify",
+    "Selection", "Stage", "StageSize", "ThreeStageRecipe", "Trainer",
+    "answer_loss", "build_on_meta", "describe_run", "differing", "find_runs", "select",
+    "size_stage", "verify",
 ]  # fmt: skip

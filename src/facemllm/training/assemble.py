@@ -9,7 +9,7 @@ from facemllm.core.errors import ConfigError
 from facemllm.data import read_dataset
 from facemllm.encoders import create_encoder
 from facemllm.language import LanguageModel, load_language_model
-from facemllm.model import FaceMLLM
+from facemllm.model import AutoFaceMLLM, FaceMLLM
 from facemllm.training.encoder_phase import pretrain_encoder
 from facemllm.training.language_phase import make_language_model
 
@@ -32,6 +32,8 @@ def assemble(trainer: Trainer) -> FaceMLLM:
         language_model=llm,
         crop_scale=recipe.crop_scale,
     )
+    if recipe.heads_from is not None:
+        take_heads(model, recipe.heads_from)
     trainer.model = model  # crops are made by its processor
     if recipe.encoder_phase is not None:
         pretrain_encoder(
@@ -44,6 +46,25 @@ def assemble(trainer: Trainer) -> FaceMLLM:
             progress=trainer.progress,
         )
     return model
+
+
+def take_heads(model: FaceMLLM, source: str) -> None:
+    """Hang the task heads of a saved FaceMLLM on ``model``.
+
+    Raises:
+        ConfigError: If it has none, or they are of another width than the encoder.
+    """
+    heads = dict(AutoFaceMLLM.from_pretrained(source).heads.items())
+    width = model.encoder.embed_dim
+    if not heads or any(head.in_dim != width for head in heads.values()):
+        raise ConfigError(
+            "cannot take over these heads",
+            given=f"{source} with heads {[(name, head.in_dim) for name, head in heads.items()]}",
+            expected=f"at least one, of the encoder's width {width}",
+            do="take encoder and heads from the same model",
+        )
+    for name, head in heads.items():
+        model.add_head(name, head)
 
 
 def _language_model(trainer: Trainer) -> LanguageModel:

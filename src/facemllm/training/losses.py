@@ -63,7 +63,7 @@ def token_losses(
         spread: Standard deviation, in the unit of the numbers; 0 for plain cross entropy.
 
     Raises:
-        TrainingError: If no token is to be learnt.
+        TrainingError: If no token is to be learnt, or a spread is asked for where numbers are digits.
 
     Example:
         >>> [round(loss, 4) for loss in token_losses(torch.zeros(2, 4), torch.tensor([2, 0])).tolist()]
@@ -75,6 +75,13 @@ def token_losses(
             given="no token to learn",
             expected="at least one",
             do="check the chat template and the length of the answers",
+        )
+    if spread > 0 and numbers is not None and len(numbers) <= 10:
+        raise TrainingError(
+            "ages cannot be spread in this language model",
+            given=f"age_spread={spread}, a tokenizer with {len(numbers)} whole numbers as single tokens",
+            expected="numbers of two digits as single tokens: a spread of years would be one of digits",
+            do="set age_spread: 0, or use a tokenizer that does not split numbers",
         )
     logprobs = logits.float().log_softmax(-1)
     losses = F.nll_loss(logprobs, targets, reduction="none")

@@ -7,6 +7,7 @@ what it would have seen.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -51,6 +52,8 @@ class StageData:
             [task for task in stage.tasks if source.tasks is None or task in source.tasks]
             for source in stage.data
         ]
+        words = "|".join(re.escape(word) for word in stage.leave_out)
+        self._left_out = re.compile(rf"\b(?:{words})", re.IGNORECASE) if words else None
         # Phrasings and answers repeat: tokenising each pair once saves a third of a small model's step.
         self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
 
@@ -95,19 +98,19 @@ class StageData:
             sample = estimates.instead(sample, picture, tasks)
         if stage.ask == "captions" or (stage.ask == "all" and rng.random() < stage.descriptions):
             completed = sample if estimates is None else estimates(sample, picture)
-            return write_questions(completed, rng, ["description"], forms=["open"])[:1]
+            return self._allowed(write_questions(completed, rng, ["description"], forms=["open"]))[:1]
         if estimates is not None:
             # Of a group of ages, the likeliest years.
             missing = ["age"] if "age_bin" in sample.labels else []
             sample = estimates(sample, picture, [*missing, *stage.estimated])
         if rng.random() < stage.unknown:
-            return [write_unknown(rng, "train", tasks=stage.tasks)]
+            return self._allowed([write_unknown(rng, "train", tasks=stage.tasks)])
         forms: Any = (
             ["choice", "yes_no", "true_false"]
             if stage.ask == "basic"
             else ["open", "choice", "yes_no", "true_false"]
         )
-        written = write_questions(sample, rng, tasks, forms=forms)
+        written = self._allowed(write_questions(sample, rng, tasks, forms=forms))
         if not written:
             return []
         if stage.ask == "all":
@@ -117,6 +120,12 @@ class StageData:
         else:
             weights = [1.0] * len(written)
         return rng.choices(written, weights, k=min(stage.questions_per_image, len(written)))
+
+    def _allowed(self, pairs: Sequence[QA]) -> list[QA]:
+        """Return the pairs that have none of the words which are left out of the stage."""
+        if self._left_out is None:
+            return list(pairs)
+        return [qa for qa in pairs if not self._left_out.search(f"{qa.question}\n{qa.answer}")]
 
 
 def question_of(qa: QA, rng: random.Random) -> str:

@@ -133,6 +133,8 @@ class Stage(StrictModel):
         clip: Largest norm of the gradient.
         descriptions: With "all", share of questions that ask for a description.
         unknown: Share of questions that have no answer in a face.
+        leave_out: Beginnings of words that no question and no answer of this stage may have ("smil" for
+            smile, smiling): what is to be asked without ever having been trained on.
         age_spread: Spread in years of the target around the true age: numbers are ordered, words are not.
         feature_dropout: Share of the encoder's channels that are left out at random, picture by picture,
             while it is frozen: it has seen the training faces and is surer about them than about others.
@@ -163,6 +165,7 @@ class Stage(StrictModel):
     clip: float = Field(default=1.0, gt=0)
     descriptions: float = Field(default=0.1, ge=0, lt=1)
     unknown: float = Field(default=0.08, ge=0, lt=1)
+    leave_out: tuple[str, ...] = ()
     age_spread: float = Field(default=0.0, ge=0)
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     estimated: tuple[Literal["expression", "age", "pose"], ...] = ()
@@ -216,8 +219,14 @@ class ThreeStageRecipe(StrictModel):
         name: Of the recipe.
         seed: Of everything random.
         encoder: Name and options, as for ``create_encoder``.
+        encoder_config: Published configuration of an encoder that would be downloaded, for its shapes; as
+            ``language_config``.
         connector: Name and options, as for ``create_connector``.
+        heads_from: A saved FaceMLLM whose task heads are taken over. They fit where its encoder was taken
+            over too; their estimates fill in labels that a dataset lacks.
         language_model: Source, as for ``load_language_model``; none when ``language_phase`` makes one.
+        language_config: Published configuration of ``language_model`` (``model_type`` and sizes), from which
+            its shapes are known without a download. It counts memory; training reads the real one.
         lora: Options of LoRA for the language model.
         crop_scale: Side of the crop over the longer side of the face box.
         save_dtype: Of the weights on disk.
@@ -234,8 +243,11 @@ class ThreeStageRecipe(StrictModel):
     name: str
     seed: int = 0
     encoder: dict[str, Any]
+    encoder_config: dict[str, Any] | None = None
     connector: dict[str, Any] = Field(default_factory=lambda: {"name": "mlp"})
+    heads_from: str | None = None
     language_model: str | None = None
+    language_config: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
     crop_scale: float = 1.1
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
