@@ -222,14 +222,14 @@ def compare(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for task in next(iter(seeds.values()))["tasks"]:
             scores = _scores(seeds, task)
             cell = {
-                "mean": _round(np.nanmean(scores)),
-                "by_seed": [_round(np.nanmean(one)) for one in scores],
+                "mean": _mean(scores),
+                "by_seed": [_mean(one) for one in scores],
                 "answered": sum(one["tasks"][task]["answered"] for one in seeds.values()),
                 "n": int(scores.size),
             }
             both = sorted(set(seeds) & set(base))
-            if name != BASE and both:
-                apart = _scores(seeds, task, both) - _scores(base, task, both)
+            apart = _scores(seeds, task, both) - _scores(base, task, both) if both else np.empty((0, 0))
+            if name != BASE and not np.isnan(apart).all():
                 cell["difference"] = _round(np.nanmean(apart))
                 cell["interval"] = _interval(apart)
             row["tasks"][task] = cell
@@ -275,7 +275,7 @@ def to_markdown(table: dict[str, Any]) -> str:
 def _cell(task: str, cell: dict[str, Any]) -> str:
     error = task.split()[1] in ERRORS
     unit = 1 if error else 100
-    text = f"{cell['mean'] * unit:.{2 if error else 1}f}"
+    text = "–" if cell["mean"] is None else f"{cell['mean'] * unit:.{2 if error else 1}f}"
     if cell["answered"] < 0.95 * cell["n"]:
         text += f" ({100 * cell['answered'] / cell['n']:.0f} % answered)"
     if "interval" in cell:
@@ -284,6 +284,11 @@ def _cell(task: str, cell: dict[str, Any]) -> str:
         change = f"{cell['difference'] * unit:+.1f} ({low:+.1f} to {high:+.1f})"
         text += f"<br>**{change}**" if better else f"<br>{change}"
     return text
+
+
+def _mean(scores: Any) -> float | None:
+    """Return the mean of what is known, if anything is."""
+    return None if np.isnan(scores).all() else _round(np.nanmean(scores))
 
 
 def _round(value: Any) -> float:

@@ -46,6 +46,9 @@ def test_a_variant_that_does_not_answer_says_so():
 
     table = compare(list(runs(**{"utkface age": [4.0] * 20 + [None] * 80})))
     assert "4.00 (20 % answered)" in to_markdown(table)
+    silent = compare(list(runs(**{"utkface age": [None] * 100})))
+    assert "– (0 % answered)" in to_markdown(silent)
+    assert "nan" not in to_markdown(silent)
 
 
 def test_every_variant_is_a_recipe_and_changes_what_it_says():

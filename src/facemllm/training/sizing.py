@@ -147,14 +147,14 @@ def kept_for_backward(
 
     AttentionInterface.register(_NAME, _fused_attention)
     AttentionMaskInterface.register(_NAME, AttentionMaskInterface()["sdpa"])
-    model = copy.deepcopy(model).train()
-    nn.Module.to(model, torch.bfloat16)
-    llm, device = model.language_model, model.device
+    copied: Any = copy.deepcopy(model)
+    copied.to(torch.bfloat16).train()
+    llm, device = copied.language_model, copied.device
     base = llm.get_base_model() if hasattr(llm, "get_base_model") else llm
     base.set_attn_implementation(_NAME)
     if checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    weights = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+    weights = {tensor.untyped_storage()._cdata for tensor in [*copied.parameters(), *copied.buffers()]}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -163,10 +163,10 @@ def kept_for_backward(
             kept[storage] = tensor  # held, so that no later tensor gets its place
         return tensor
 
-    side, width = model.encoder.image_size, llm.get_input_embeddings().embedding_dim
+    side, width = copied.encoder.image_size, llm.get_input_embeddings().embedding_dim
     made: dict[str, Any] = {"device": device, "dtype": torch.bfloat16}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        seen = model.connector(model.encoder(torch.zeros(faces, 3, side, side, **made)))
+        seen = copied.connector(copied.encoder(torch.zeros(faces, 3, side, side, **made)))
         text = torch.zeros(faces, length - seen.shape[1], width, **made)
         output = llm(
             inputs_embeds=torch.cat([seen, text], 1),
@@ -206,16 +206,17 @@ def _fused_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
-def operations(model: Any, faces: int, length: int, answers: int) -> float:
+def operations(model: FaceMLLM, faces: int, length: int, answers: int) -> float:
     """Return floating-point operations of a step: forward, and of backward what the trained parts need.
 
     A frozen encoder is counted forward; with cached features it costs nothing.
     """
     tokens = faces * length
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
+    inputs: Any = model.get_input_embeddings()
     vocabulary = head.weight.numel() if head is not None else 0
-    table = model.get_input_embeddings().weight.numel()
-    tied = head is not None and head.weight is model.get_input_embeddings().weight
+    table = inputs.weight.numel()
+    tied = head is not None and head.weight is inputs.weight
     body = list(_weights(model.language_model))
     inside = sum(p.numel() for p in body) - table - (0 if tied else vocabulary)
     learnt = sum(p.numel() for p in body if p.requires_grad)
@@ -223,7 +224,7 @@ def operations(model: Any, faces: int, length: int, answers: int) -> float:
     encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
     connector = sum(p.numel() for p in model.connector.parameters())
     config = getattr(model.language_model, "config", None)
-    width = int(model.get_input_embeddings().embedding_dim)
+    width = int(inputs.embedding_dim)
     attention = 2 * int(getattr(config, "num_hidden_layers", 0)) * width * length  # causal: half of all pairs
     forward = 2 * inside * tokens + 2 * vocabulary * faces * answers + attention * tokens
     seen = faces * (model.encoder.num_tokens + 1)
@@ -239,7 +240,7 @@ def _weights(module: Any) -> Iterable[nn.Parameter]:
     return {id(p): p for p in module.parameters()}.values()
 
 
-def _layers(model: Any) -> list[nn.Module]:
+def _layers(model: FaceMLLM) -> list[nn.Module]:
     """Return the blocks of the language model: the longest list of modules in it."""
     lists = [list(m) for m in model.language_model.modules() if isinstance(m, nn.ModuleList)]
     return max(lists, key=len)
