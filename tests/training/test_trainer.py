@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from facemllm.core.errors import TrainingError
+from facemllm.core.errors import DatasetError, TrainingError
 from facemllm.model import AutoFaceMLLM
 from facemllm.training import ThreeStageRecipe, Trainer
 
@@ -56,6 +56,7 @@ def test_each_stage_trains_what_it_says_and_nothing_else(recipe, faces_root, por
 
 def test_an_output_folder_is_not_overwritten(recipe, faces_root, tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: other\n")
+    (tmp_path / "log.jsonl").write_text("{}\n")
     with pytest.raises(TrainingError, match="holds a run already"):
         run(recipe, faces_root, tmp_path)
     with pytest.raises(TrainingError, match="another recipe"):
@@ -76,3 +77,13 @@ def test_a_stage_may_train_the_encoder(recipe, faces_root, tmp_path):
     run(changed, faces_root, tmp_path / "run")
     parts = {name.split(".")[0] for name in moved(tmp_path / "run" / "stages" / "3-face-tasks")}
     assert parts == {"encoder", "connector"}
+
+
+def test_a_start_that_failed_does_not_hold_the_folder(recipe, faces_root, tmp_path):
+    with pytest.raises(DatasetError):
+        run(recipe, tmp_path / "nothing", tmp_path / "run")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+    other = recipe.model_copy(update={"seed": 1})
+    trainer = Trainer(None, other, output_dir=tmp_path / "run", data_root=faces_root, progress=False)
+    trainer._claim(resume=False)
+    assert "seed: 1" in (tmp_path / "run" / "recipe.yaml").read_text()

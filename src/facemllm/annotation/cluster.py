@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from facemllm.annotation.config import AnnotateConfig, RunConfig
 from facemllm.annotation.entries import End, Known, Request, Totals, Usage
 from facemllm.annotation.ledger import Ledger
 from facemllm.annotation.sources import ImageSource, ShardSource, Source
-from facemllm.core.errors import ConfigError, FaceMLLMError, MissingExtraError
+from facemllm.core.cluster import join_cluster
+from facemllm.core.errors import ConfigError, FaceMLLMError
 
 _BLOCKS = 10_000  # most pieces of work that Ray keeps book of
 _LOCK_WAIT = 30.0  # seconds: the actor of a killed run lets go of the folder a little later than it
@@ -196,29 +196,11 @@ class _RemoteLedger:
 
 
 def _connected(run: RunConfig) -> Any:
-    """Import Ray and join its cluster, or start one on this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.data
-        import ray.util.scheduling_strategies
-    except ImportError:
-        raise MissingExtraError(
-            "ray[data]", extra="scale", needed_for="annotation over many machines"
-        ) from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-    try:
-        if run.ray == "local":
-            ray.init(num_cpus=run.ray_workers, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=run.ray, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            "cannot join a Ray cluster",
-            given=f"{run.ray!r} ({str(error).splitlines()[0][:200]})",
-            expected="the address of a cluster, auto, or local",
-            do="start one with `ray start --head`, or use --ray local",
-        ) from None
+    """Join the run's cluster, with Ray Data ready and silent."""
+    join_cluster(run.ray or "local", run.ray_workers, needed_for="annotation over many machines")
+    import ray.data
+    import ray.util.scheduling_strategies
+
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from facemllm.core.errors import ConfigError, MissingExtraError
+from facemllm.core.cluster import join_cluster
 from facemllm.evaluation.asking import Interviewer
 from facemllm.evaluation.store import Said
 
@@ -93,7 +93,7 @@ def ask_by_ray(
         MissingExtraError: If Ray is not installed.
         ConfigError: If the cluster cannot be joined.
     """
-    ray = _connected(address, workers)
+    ray = join_cluster(address, workers, needed_for="evaluation over many machines")
     try:
         put = ray.put(interviewer)
         worker = ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
@@ -129,25 +129,3 @@ class _Worker:
 
 def _gpus(ray: Any, workers: int) -> float:
     return min(1.0, float(ray.cluster_resources().get("GPU", 0)) / workers)
-
-
-def _connected(address: str, workers: int) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("ray", extra="scale", needed_for="evaluation over many machines") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-    try:
-        if address == "local":
-            ray.init(num_cpus=workers, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            "cannot join a Ray cluster",
-            given=f"{address!r} ({str(error).splitlines()[0][:200]})",
-            expected="the address of a cluster, auto, or local",
-            do="start one with `ray start --head`, or use local",
-        ) from None
-    return ray

@@ -24,6 +24,7 @@ from facemllm.core.errors import DatasetError, ImageError
 from facemllm.data import FaceSample
 from facemllm.model.vision import views
 from facemllm.processing.processor import FaceProcessor
+from facemllm.training.files import write_whole
 from facemllm.training.progress import track
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def crop_dataset(
             readable.append(index)
         pixels.flush()
         # Written last: a folder without it is an interrupted run, and is made anew.
-        (folder / "done.json").write_text(json.dumps({"samples": len(samples), "readable": readable}))
+        write_whole(folder / "done.json", json.dumps({"samples": len(samples), "readable": readable}))
     readable = json.loads((folder / "done.json").read_text())["readable"]
     if not readable:
         raise DatasetError(

@@ -178,7 +178,8 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
         kept = self.out / "recipe.yaml"
-        if kept.is_file():
+        begun = any((self.out / name).exists() for name in ("log.jsonl", "stages", "encoder", "language"))
+        if kept.is_file() and begun:  # where nothing was begun, a start that failed left its recipe
             if not resume:
                 raise TrainingError(
                     "output folder holds a run already",
