@@ -65,7 +65,7 @@ def twin(recipe, folder):
         values["lora"] |= {"r": 2, "alpha": 4}
     if recipe.encoder_phase:
         faces = [{"dataset": "utkface", "split": "all"}]
-        values["encoder"]["pretrained"] = False
+        values["encoder"].get("base", values["encoder"])["pretrained"] = False
         values["encoder_phase"] = {"steps": 2, "batch_size": 4, "data": faces}
         values["language_phase"] = {"steps": 2, "batch_size": 4, "texts": 200, "hidden_size": 32, "layers": 1,
                                     "heads": 2, "vocab_size": 700}  # fmt: skip

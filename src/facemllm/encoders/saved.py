@@ -31,7 +31,7 @@ def saved_encoder(source: str | Path = "facemllm-tiny", *, pretrained: bool = Tr
     Example:
         >>> encoder = create_encoder("facemllm/facemllm-tiny")
         >>> encoder.spec["name"], encoder.num_tokens, encoder.embed_dim
-        ('dlib-face', 9, 256)
+        ('mirrored', 9, 512)
     """
     folder = Path(source)
     if not folder.is_dir():

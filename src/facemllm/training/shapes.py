@@ -29,7 +29,7 @@ def build_on_meta(recipe: ThreeStageRecipe) -> FaceMLLM:
         >>> from facemllm.training import ThreeStageRecipe
         >>> model = build_on_meta(ThreeStageRecipe.load("llava15-7b"))
         >>> round(sum(p.numel() for p in model.language_model.parameters()) / 1e9, 1), model.device.type
-        (6.9, 'meta')
+        (7.1, 'meta')
     """
     with torch.device("meta"):
         encoder = _encoder(recipe)

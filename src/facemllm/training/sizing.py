@@ -82,7 +82,7 @@ def size_stage(model: FaceMLLM, stage: Stage, *, devices: int = 1) -> StageSize:
         >>> recipe = ThreeStageRecipe.load("tiny")
         >>> size = size_stage(build_on_meta(recipe), recipe.stages[0])
         >>> size.trained, size.gradients == 4 * size.trained
-        (86400, True)
+        (135552, True)
     """
     select(model, stage.train)
     faces, length, answers = rows_of(stage, model.config.image_tokens, devices)
