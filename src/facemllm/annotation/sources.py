@@ -54,7 +54,8 @@ class ImageSource:
     Beside ``a.jpg`` a file ``a.json`` with img2dataset's fields is read for metadata.
 
     Args:
-        pattern: A folder, which is searched with its subfolders, or a pattern such as ``photos/**/*.jpg``.
+        pattern: A folder, which is searched with its subfolders, one picture, or a pattern such as
+            ``photos/**/*.jpg``.
         licence: The terms of the pictures that say nothing themselves.
         files: Only these, as paths below the pattern's root; None for all.
 
@@ -69,6 +70,9 @@ class ImageSource:
     ) -> None:
         self.pattern, self.licence, self.files = os.fspath(pattern), licence, files
         self.root = fixed_root(self.pattern)
+        # What is not there must not stand for the folder it would be in: others' pictures would be sent away.
+        if not _WILD.search(self.pattern) and not Path(self.pattern).exists():
+            raise _nothing(self.pattern)
         if files is None and next(self._found(), None) is None:
             raise _nothing(self.pattern)
 
@@ -92,6 +96,9 @@ class ImageSource:
         return sum(1 for _ in self._found()) if self.files is None else len(self.files)
 
     def _found(self) -> Iterator[Path]:
+        if Path(self.pattern).is_file():
+            yield from (path for path in [Path(self.pattern)] if path.suffix.lower() in IMAGES)
+            return
         if not _WILD.search(self.pattern):
             for folder, folders, names in os.walk(self.root):
                 folders.sort()
