@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from facemllm.core.errors import ConfigError
 from facemllm.encoders.base import VisionEncoder
-from facemllm.encoders.registry import ENCODERS, create_encoder
+from facemllm.encoders.grid import grid_encoder
+from facemllm.encoders.registry import ENCODERS
 
 
 @ENCODERS.register("mirrored")
@@ -37,19 +36,7 @@ class MirroredEncoder(VisionEncoder):
 
     def __init__(self, base: str | Mapping[str, Any] | VisionEncoder, **options: Any) -> None:
         super().__init__()
-        self.base = (
-            create_encoder(**base, **options)
-            if isinstance(base, Mapping)
-            else create_encoder(base, **options)
-        )
-        self.side = math.isqrt(self.base.num_tokens)
-        if self.side**2 != self.base.num_tokens:
-            raise ConfigError(
-                "the base has no square grid of tokens",
-                given=f"{self.base.num_tokens} tokens",
-                expected="the square of a whole number",
-                do="build the base with select='patch'",
-            )
+        self.base, self.side = grid_encoder(base, options)
         self.embed_dim, self.num_tokens = 2 * self.base.embed_dim, self.base.num_tokens
         self.image_size, self.mean, self.std = self.base.image_size, self.base.mean, self.base.std
         self.spec = {"name": "mirrored", "base": dict(self.base.spec)}

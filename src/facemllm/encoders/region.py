@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from facemllm.core.errors import ConfigError
 from facemllm.encoders.base import VisionEncoder
-from facemllm.encoders.registry import ENCODERS, create_encoder
+from facemllm.encoders.grid import grid_encoder
+from facemllm.encoders.registry import ENCODERS
 from facemllm.ops.regions import REGIONS, region_boxes, region_pool
 from facemllm.processing.alignment import as_landmarks, canonical_landmarks
 
@@ -50,14 +50,9 @@ class RegionGuidedEncoder(VisionEncoder):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.base = (
-            create_encoder(**base, **options)
-            if isinstance(base, Mapping)
-            else create_encoder(base, **options)
-        )
+        self.base, self.grid_size = grid_encoder(base, options)
         self.regions, self.scale = tuple(regions), scale
         self.points = None if points is None else as_landmarks(points).tolist()
-        self.grid_size = math.isqrt(self.base.num_tokens)
         unknown = [name for name in self.regions if name not in REGIONS]
         if unknown or len(set(self.regions)) != len(self.regions) or not self.regions:
             raise ConfigError(
@@ -65,13 +60,6 @@ class RegionGuidedEncoder(VisionEncoder):
                 given=list(self.regions),
                 expected=f"some of {', '.join(REGIONS)}, each once",
                 do="correct the list",
-            )
-        if self.grid_size**2 != self.base.num_tokens:
-            raise ConfigError(
-                "the base has no square grid of tokens",
-                given=f"{self.base.num_tokens} tokens",
-                expected="the square of a whole number",
-                do="build the base with select='patch'",
             )
         self.embed_dim, self.image_size = self.base.embed_dim, self.base.image_size
         self.mean, self.std = self.base.mean, self.base.std
