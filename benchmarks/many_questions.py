@@ -24,6 +24,7 @@ from PIL import Image
 
 from benchmarks.llava_pair import Pair, build, peer_embeddings, peer_inputs, questions
 from benchmarks.timing import in_turns
+from facemllm.language.cache_name import CACHE_NAME
 from facemllm.model import engine
 from facemllm.model.packing import split
 from facemllm.model.vision import views
@@ -88,7 +89,7 @@ class Asked:
         start = int((one["attention_mask"][0] == 0).sum())
         trunk = peer_embeddings(self.pair, one)[:, start : start + length]
         cache = DynamicCache(config=model.config.text_config)
-        model(inputs_embeds=trunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(inputs_embeds=trunk, use_cache=True, logits_to_keep=1, **{CACHE_NAME: cache})
         cache.batch_repeat_interleave(len(rest))
         width = max(map(len, rest))
         pad = torch.tensor([width - len(branch) for branch in rest])
@@ -99,8 +100,8 @@ class Asked:
             inputs_embeds=model.get_input_embeddings()(rows),
             attention_mask=torch.cat([torch.ones(len(rows), length, dtype=torch.long), real.long()], 1),
             position_ids=(length + places - pad[:, None]).clamp_min(0),
-            past_key_values=cache,
             logits_to_keep=1,
+            **{CACHE_NAME: cache},
         ).logits
         return [[token] for token in logits[:, -1].argmax(-1).tolist()]
 

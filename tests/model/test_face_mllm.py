@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from facemllm.core.errors import CheckpointError, ConfigError, NoFaceError
 from facemllm.language import load_language_model
+from facemllm.language.cache_name import CACHE_NAME
 from facemllm.model import Answer, AutoFaceMLLM, FaceMLLM, FaceMLLMConfig
 
 
@@ -47,6 +48,17 @@ def test_pictures_reach_the_answer(small_model, portrait):
         batch["pixel_values"] = batch["pixel_values"].flip(-1)
         mirrored = small_model(**batch).logits
     assert not torch.allclose(seen, mirrored)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_earlier_tokens_may_come_by_either_name(small_model, portrait, name):
+    batch = small_model.processor(images=[portrait], text=["How old is this person?"])
+    whole = logits(small_model, portrait)
+    with torch.no_grad():
+        embeds, _ = small_model.embed(batch["input_ids"], pixel_values=batch["pixel_values"])
+        start = small_model(inputs_embeds=embeds[:, :-2], use_cache=True)
+        end = small_model(inputs_embeds=embeds[:, -2:], **{name: getattr(start, CACHE_NAME)})
+    torch.testing.assert_close(end.logits, whole[:, -2:], atol=1e-4, rtol=1e-4)
 
 
 def test_generate_with_and_without_cache_agree(small_model, portrait):

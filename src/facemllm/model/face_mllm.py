@@ -16,6 +16,7 @@ from facemllm.core.errors import CheckpointError, ConfigError
 from facemllm.encoders import create_encoder
 from facemllm.heads import create_head
 from facemllm.language import LanguageModel, apply_lora, load_language_model
+from facemllm.language.cache_name import CACHE_NAME
 from facemllm.language.kernels import marker, use_our_attention
 from facemllm.language.lora import lora_settings, name_tied_weights
 from facemllm.model.asking import AskingMixin
@@ -67,7 +68,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = [CACHE_NAME]  # noqa: RUF012
 
     def __init__(
         self,
@@ -218,11 +219,13 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         encoder_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         tree: PrefixTree | None = None,
+        *,
+        past_key_values: Any = None,
         **kwargs: Any,
     ) -> FaceMLLMOutput:
         """Run the language model on text with pictures in it.
@@ -236,11 +239,12 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             encoder_features: The encoder's output for them, if already computed [P, N', D'].
             attention_mask: 1 for real tokens [B, L].
             position_ids: Positions [B, L].
-            past_key_values: transformers cache of earlier tokens.
+            cache: transformers cache of earlier tokens.
             inputs_embeds: Embeddings [B, L, D] instead of ids; pictures are then already in them.
             labels: Ids to predict, -100 to leave out [B, L].
             logits_to_keep: How many of the last logits to compute, or of which positions; 0 for all.
             tree: How the tokens of a pack hang together; they need neither mask nor positions.
+            past_key_values: What ``cache`` was called before transformers 5.24.
             **kwargs: For the language model.
 
         Raises:
@@ -261,9 +265,8 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             logits_to_keep=logits_to_keep,
-            **{**kwargs, "return_dict": True},
+            **{**kwargs, CACHE_NAME: past_key_values if cache is None else cache, "return_dict": True},
         )
         loss = None
         if labels is not None:
@@ -273,10 +276,10 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         return FaceMLLMOutput(
             loss=loss,
             logits=outputs.logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_features=features,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME, None)},
         )
 
     def _check_pack(self, inputs_embeds: Tensor, tree: PrefixTree) -> None:
@@ -300,7 +303,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
     ) -> dict[str, Any]:
         """Hand pictures over in the first step only: afterwards they are in the cache."""
         pictures = {key: kwargs.pop(key, None) for key in ("pixel_values", "encoder_features")}
-        first = kwargs.pop("is_first_iteration", False) or kwargs.get("past_key_values") is None
+        first = kwargs.pop("is_first_iteration", False) or kwargs.get(CACHE_NAME) is None
         parent: Any = super()
         inputs: dict[str, Any] = parent.prepare_inputs_for_generation(
             input_ids, is_first_iteration=first, **kwargs
