@@ -1,7 +1,7 @@
 """What transformers calls the keys and values of earlier tokens.
 
-Version 5.24 renamed ``past_key_values`` to ``cache``, in arguments and in outputs. Both are supported, each by
-the name that it has there, so that neither warns.
+Version 5.24 renamed ``past_key_values`` to ``cache``, in arguments and in outputs. Both are supported, each
+by the name that it has there, so that neither warns.
 """
 
 from __future__ import annotations
