@@ -92,6 +92,13 @@ def test_a_source_is_asked_its_own_tasks_only(small_model, faces):
     assert "gender" in draw(small_model, faces, **options).tasks
 
 
+def test_a_task_with_a_weight_is_asked_about_more_often(small_model, faces):
+    options = {"unknown": 0.0, "descriptions": 0.0, "batch_size": 100}
+    alike = draw(small_model, faces, **options).tasks
+    weighted = draw(small_model, faces, task_weights={"gender": 8.0}, **options).tasks
+    assert weighted.count("gender") > 1.5 * alike.count("gender") > 0
+
+
 def test_a_step_has_the_same_batch_every_time(small_model, faces):
     first, second, other = (draw(small_model, faces, step).inputs["input_ids"].tolist() for step in (7, 7, 8))
     assert first == second

@@ -24,6 +24,15 @@ def test_a_rate_for_a_part_that_does_not_train_is_an_error():
         ThreeStageRecipe.load("tiny", ("stages.0.lr.encoder=0.1",))
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("stages.2.task_weights.glasses=2", "what is not asked"), ("stages.2.task_weights.age=0", "above zero")],
+)
+def test_a_weight_is_of_a_task_that_is_asked_about(override, said):
+    with pytest.raises(ConfigError, match=said):
+        ThreeStageRecipe.load("tiny", (override,))
+
+
 def test_unknown_recipe_names_the_known():
     with pytest.raises(ConfigError, match="tiny"):
         ThreeStageRecipe.load("tinny")

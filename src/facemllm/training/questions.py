@@ -119,6 +119,9 @@ class StageData:
             weights = [4.0 if qa.form == "open" else 0.6 for qa in written]
         else:
             weights = [1.0] * len(written)
+        weights = [
+            weight * stage.task_weights.get(qa.task, 1.0) for weight, qa in zip(weights, written, strict=True)
+        ]
         return rng.choices(written, weights, k=min(stage.questions_per_image, len(written)))
 
     def _allowed(self, pairs: Sequence[QA]) -> list[QA]:

@@ -132,6 +132,7 @@ class Stage(StrictModel):
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
         clip: Largest norm of the gradient.
         descriptions: With "all", share of questions that ask for a description.
+        task_weights: How often a task is asked about, relative to the others, each of which counts 1.
         unknown: Share of questions that have no answer in a face.
         leave_out: Beginnings of words that no question and no answer of this stage may have ("smil" for
             smile, smiling): what is to be asked without ever having been trained on.
@@ -164,6 +165,7 @@ class Stage(StrictModel):
     warmup: float = Field(default=0.03, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0)
     descriptions: float = Field(default=0.1, ge=0, lt=1)
+    task_weights: dict[str, float] = Field(default_factory=dict)
     unknown: float = Field(default=0.08, ge=0, lt=1)
     leave_out: tuple[str, ...] = ()
     age_spread: float = Field(default=0.0, ge=0)
@@ -190,7 +192,7 @@ class Stage(StrictModel):
         return rates
 
     @model_validator(mode="after")
-    def _rate_for_each_part(self) -> Stage:
+    def _names_fit(self) -> Stage:
         if set(self.lr) != set(self.train):
             raise ValueError(
                 f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}"
@@ -201,6 +203,10 @@ class Stage(StrictModel):
                 f"weight_decay must be a number or name the same parts as train: {sorted(decays)} against "
                 f"{sorted(self.train)}"
             )
+        if unasked := set(self.task_weights) - set(self.tasks):
+            raise ValueError(f"task_weights names what is not asked about: {sorted(unasked)}")
+        if not all(weight > 0 for weight in self.task_weights.values()):
+            raise ValueError("task_weights are above zero; to leave a task out, leave it out of `tasks`")
         if not set(self.layer_decay) <= set(self.train):
             raise ValueError(
                 f"layer_decay names what does not train: {sorted(set(self.layer_decay) - set(self.train))}"
