@@ -29,6 +29,7 @@ class Server:
         self.keys: set[str] = set()
         self.stored: dict[str, dict] = {}
         self.faults: dict[str, int] = {}
+        self.shuffled: list[str] = []
         self.texts: set[str] = set()
         self.pictures: set[str] = set()
         self.most_at_once = self.at_once = 0
@@ -77,6 +78,13 @@ class Server:
         if cut:
             writer.close()
 
+    def next_fault(self) -> str:
+        """Draw without putting back, so that a short run meets every fault too."""
+        if not self.shuffled:
+            count = sum(self.faults.values())
+            self.shuffled = random.Random(f"{self.seed}:{count}").sample(FAULTS, len(FAULTS))
+        return self.shuffled.pop()
+
     async def complete(self, writer, headers: dict, request: dict) -> None:
         self.received += 1
         key = headers.get("idempotency-key", f"none {self.received}")
@@ -88,7 +96,7 @@ class Server:
             return
         # The draw depends on key and on how often the server was asked at all, so no request fails for ever.
         rng = random.Random(f"{self.seed}:{key}:{self.received}")
-        fault = rng.choice(FAULTS) if rng.random() < self.share else None
+        fault = self.next_fault() if rng.random() < self.share else None
         if fault is not None:
             self.faults[fault] = self.faults.get(fault, 0) + 1
         if fault in ("429", "429 retry-after"):
