@@ -4,7 +4,8 @@
 
 It reads ``peers.json``, ``ask_speed.json``, ``many_questions_*.json``, ``train_step_*.json`` and
 ``DATASET/report.json`` (from ``facemllm evaluate``) in ``benchmarks/results``. What is missing there is left
-out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers.
+out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers, scores by perceived
+group between ``<!-- groups -->``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.group_table import group_table
 
 ROOT = Path(__file__).parents[1]
 TARGETS = (
@@ -37,7 +40,7 @@ METRICS = {
     "mae_tilt": "tilt, degrees off",
     "accuracy": "% right",
 }
-BLOCK = re.compile(r"(<!-- (numbers|engine) -->).*?(<!-- /\2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (numbers|engine|groups) -->).*?(<!-- /\2 -->)", re.DOTALL)
 EMPTY = "*Nothing measured yet: see `benchmarks/README.md`.*"
 
 
@@ -166,6 +169,17 @@ def engine(results: Path, missing: list[str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def groups(results: Path) -> str:
+    """Return the scores by perceived group of the datasets whose faces have such labels."""
+    tables = []
+    for name in DATASETS:
+        if report := _read(results / name / "report.json", []):
+            columns = [one.get("by_group", {}).get("columns", {}) for one in report["tasks"].values()]
+            if any("gender" in one or "ethnicity" in one for one in columns):
+                tables.append(group_table(f"{DATASETS[name]} {report['split']}", report))
+    return "\n\n".join(tables) or EMPTY
+
+
 def _speed(speed: Mapping[str, Any]) -> str:
     photo, crop, pictures = speed["questions_photo"], speed["questions_crop"], speed["pictures_crop"]
     shares = ", ".join(
@@ -226,7 +240,11 @@ def main() -> None:
     )
     args = parser.parse_args()
     rows, speed, missing = collect(args.results)
-    blocks = {"numbers": render(rows, speed), "engine": engine(args.results, missing)}
+    blocks = {
+        "numbers": render(rows, speed),
+        "engine": engine(args.results, missing),
+        "groups": groups(args.results),
+    }
     for path in args.files:
         print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {rewrite(path, blocks)}")
     for name in missing:
