@@ -26,8 +26,8 @@ def group_table(name: str, report: Mapping[str, Any]) -> str:
     Example:
         >>> cell = {"n": 40, "value": 0.9, "interval": [0.8, 0.95]}
         >>> gender = {"groups": {"female": cell, "male": cell | {"n": 3, "suppressed": True}}, "gap": None}
-        >>> report = {"tasks": {"gender": {"by_group": {"metric": "accuracy", "columns": {"gender": gender}}}}}
-        >>> print(group_table("Faces", report).splitlines()[2])
+        >>> groups = {"metric": "accuracy", "columns": {"gender": gender}}
+        >>> print(group_table("Faces", {"tasks": {"gender": {"by_group": groups}}}).splitlines()[2])
         | perceived gender | female | 40 | 90.0 (80.0 to 95.0) |
     """
     tasks = {task: one["by_group"] for task, one in report["tasks"].items() if one.get("by_group")}

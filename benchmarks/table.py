@@ -4,8 +4,8 @@
 
 It reads ``peers.json``, ``ask_speed.json``, ``many_questions_*.json``, ``train_step_*.json`` and
 ``DATASET/report.json`` (from ``facemllm evaluate``) in ``benchmarks/results``. What is missing there is left
-out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers, scores by perceived
-group between ``<!-- groups -->``.
+out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers, scores by
+perceived group between ``<!-- groups -->``.
 """
 
 from __future__ import annotations
