@@ -22,7 +22,7 @@ from facemllm.training.checkpoints import Checkpoint, Checkpoints
 from facemllm.training.guards import Guards
 from facemllm.training.parallel import Processes, full_state, load_optimizer, unsynchronised, whole
 from facemllm.training.progress import RunLog, track
-from facemllm.training.state import random_state, set_random_state
+from facemllm.training.state import load_part, random_state, set_random_state
 from facemllm.training.watch import Watch
 
 CHECKPOINT_EVERY = 100  # steps
@@ -156,7 +156,7 @@ def run_steps(
     start = 0 if done is None else done.step
     if done is not None:
         for key, part in parts.items():
-            part.load_state_dict(done.tensors[key])
+            load_part(part, done.tensors[key])
         if watch is not None:
             watch.load_state_dict(done.extra["watch"])
         log.write(phase=name, resumed=start)
@@ -267,7 +267,7 @@ def _finish(
     best = store.best() if watch is not None and watch.keep_best else None
     if best is not None:
         for key, part in parts.items():
-            part.load_state_dict(best.tensors[key])
+            load_part(part, best.tensors[key])
 
 
 def _set_random(done: Checkpoint, processes: Processes) -> None:

@@ -26,6 +26,8 @@ class DataSource(StrictModel):
     Args:
         dataset: Name of its reader. Its folder is looked for under the data root.
         split: The split to train on.
+        folder: Where its files are, below the data root; by default they are looked for there. It tells
+            several folders of ``records`` (such as tar shards) apart.
         weight: Share of the samples drawn, relative to the other sources.
         limit: At most so many samples, drawn at random; none for all.
         tasks: In a stage, which of its tasks this source is asked about; none for all.
@@ -33,6 +35,7 @@ class DataSource(StrictModel):
 
     dataset: str
     split: str = "train"
+    folder: str = ""
     weight: float = Field(default=1.0, gt=0)
     limit: int | None = Field(default=None, gt=0)
     tasks: tuple[str, ...] | None = None
@@ -126,6 +129,8 @@ class Stage(StrictModel):
         steps: Optimiser steps.
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
+        passes: Whether each source goes through its pictures in seeded passes, each once before any comes
+            again, ``batch_size // questions_per_image`` pictures a step; else every draw is at random.
         lr: Peak learning rate of each part named in ``train``.
         weight_decay: Of AdamW; one for all, or one for each part named in ``train``.
         layer_decay: For parts with layers: what the rate is multiplied by from each layer to the one below.
@@ -158,6 +163,7 @@ class Stage(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
+    passes: bool = False
     lr: dict[str, float]
     weight_decay: float | dict[str, float] = 0.01
     layer_decay: dict[str, float] = Field(default_factory=dict)
@@ -228,6 +234,8 @@ class ThreeStageRecipe(StrictModel):
         language_config: Published configuration of ``language_model`` (``model_type`` and sizes), from which
             its shapes are known without a download. It counts memory; training reads the real one.
         lora: Options of LoRA for the language model.
+        quantize: Options of packing ``language_model`` into weights of 4 bits, as for ``load_language_model``;
+            only LoRA trains on such weights (QLoRA). What is saved is unpacked.
         crop_scale: Side of the crop over the longer side of the face box.
         save_dtype: Of the weights on disk.
         views: Augmented views of each image whose features are kept while the encoder is frozen.
@@ -249,12 +257,19 @@ class ThreeStageRecipe(StrictModel):
     language_model: str | None = None
     language_config: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
+    quantize: dict[str, Any] | None = None
     crop_scale: float = 1.1
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     views: int = Field(default=2, gt=0)
     encoder_phase: EncoderPhase | None = None
     language_phase: LanguagePhase | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _packed_weights_are_frozen(self) -> ThreeStageRecipe:
+        if self.quantize is not None and (self.lora is None or self.language_model is None):
+            raise ValueError("quantize needs a language_model to pack and lora to train beside it")
+        return self
 
     @classmethod
     def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> ThreeStageRecipe:
