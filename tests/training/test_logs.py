@@ -174,5 +174,7 @@ def test_trackers_that_are_not_there(tmp_path, monkeypatch):
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "get_available_trackers", list)
-    with pytest.raises(MissingExtraError, match="wandb"):
+    with pytest.raises(ConfigError, match=r"tracker is not installed(.|\n)*pip install wandb"):
         module.start_trackers(["wandb"], tmp_path, {})
+    with pytest.raises(MissingExtraError, match="tensorboard"):
+        module.start_trackers(["tensorboard"], tmp_path, {})

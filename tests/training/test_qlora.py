@@ -97,9 +97,10 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(folder, made_faces
             raise KeyboardInterrupt
         return real(self, wrapped, share, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(stage_run.StageLoss, "part", stops)
-        run("stopped")
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
     resumed = run("stopped")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
@@ -144,7 +145,7 @@ def test_what_cannot_be_packed_is_refused(small_llm, folder, made_faces, tmp_pat
     for source in (small_llm, "model.gguf"):
         with pytest.raises(ConfigError, match="these weights cannot be packed"):
             load_language_model(source, quantize={})
-    with pytest.raises(ConfigError, match="quantize: unknown|levels"):
+    with pytest.raises(ConfigError, match="levels"):
         load_language_model(folder, quantize={"levels": 3})
     with pytest.raises(ConfigError, match="quantize needs a language_model to pack and lora"):
         recipe(folder, "lora=null", "stages.1.train=[connector]", "stages.1.lr={connector: 0.1}")

@@ -53,8 +53,8 @@ def load_language_model(
         special_tokens: Tokens to add where the tokenizer lacks them. Only ``<image>`` by default: its
             embedding is never read (features take its place), while other new tokens mean nothing until
             their embeddings are trained.
-        quantize: Options of :class:`~facemllm.language.quantize.QuantizeOptions` (``{}`` for nf4), to pack the
-            weights of a hub id or folder into 4 bits by bitsandbytes; none to leave them as they are.
+        quantize: Options of :class:`~facemllm.language.quantize.QuantizeOptions` (``{}`` for nf4), to pack
+            the weights of a hub id or folder into 4 bits by bitsandbytes; none to leave them as they are.
 
     Raises:
         CheckpointError: If the checkpoint is missing or damaged, is a pickle, or asks for code to be run.

@@ -1,4 +1,4 @@
-"""Weights of four bits, through bitsandbytes: a frozen language model under LoRA takes a quarter of the memory.
+"""Weights of four bits, through bitsandbytes: a frozen language model takes a quarter of the memory.
 
 Source: QLoRA, arXiv 2305.14314.
 """
@@ -92,7 +92,7 @@ def check_packed(model: Any) -> None:
 
 
 def prepare_for_lora(model: Any) -> Any:
-    """Return a causal LM with packed weights as LoRA trains on it: frozen, and its norms in single precision."""
+    """Return a causal LM with packed weights as LoRA trains on it: frozen, with norms in single precision."""
     from peft import prepare_model_for_kbit_training
 
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)

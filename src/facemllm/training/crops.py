@@ -27,7 +27,7 @@ from facemllm.data import FaceSample
 from facemllm.model.vision import views
 from facemllm.processing.processor import FaceProcessor
 from facemllm.processing.references import is_reference
-from facemllm.training.files import make_array, write_whole
+from facemllm.training.files import make_array, write_note
 from facemllm.training.progress import track
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def make_crops(
             readable.append(index)
         pixels.flush()
         # Written last: a folder without it is an interrupted run, and is made anew.
-        write_whole(folder / "done.json", json.dumps({"samples": len(samples), "readable": readable}))
+        write_note(folder / "done.json", json.dumps({"samples": len(samples), "readable": readable}))
     readable = json.loads((folder / "done.json").read_text())["readable"]
     pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
     if len(readable) < len(samples):

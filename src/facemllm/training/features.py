@@ -18,7 +18,7 @@ from facemllm.data import FaceSample
 from facemllm.training import augment as augmentation
 from facemllm.training.augment import augment, centre_views, normalise
 from facemllm.training.crops import CropSet
-from facemllm.training.files import make_array
+from facemllm.training.files import make_array, write_note
 from facemllm.training.progress import track
 
 logger = logging.getLogger(__name__)
@@ -189,7 +189,6 @@ def _open(folder: Path, shape: tuple[int, ...]) -> tuple[Any, Any, int]:
         except (OSError, ValueError, KeyError, TypeError):
             logger.warning("kept features cannot be read and are computed again: %s", folder)
         note.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = [make_array(folder / name, dtype, of) for name, dtype, of in of_files]
     return arrays[0], arrays[1], 0
 
@@ -198,9 +197,7 @@ def _note(folder: Path, features: Any, mirrored: Any, crops: int) -> None:
     """Write down how many crops are done, once they are on disk."""
     features.flush()
     mirrored.flush()
-    fresh = folder / "done.json.new"
-    fresh.write_text(json.dumps({"crops": crops}))
-    fresh.replace(folder / "done.json")
+    write_note(folder / "done.json", json.dumps({"crops": crops}))
 
 
 def _device(encoder: nn.Module) -> torch.device:

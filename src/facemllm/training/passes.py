@@ -12,9 +12,9 @@ import numpy.typing as npt
 class Passes:
     """Which picture of which source each draw takes.
 
-    Sources are drawn by weight, each going through its pictures in an order of its own in every pass. The draws
-    of a step depend on the seed and the step alone: how far each source is by then is counted from the draws
-    before it, so that a run may go on at any step, in any number of processes.
+    Sources are drawn by weight, each going through its pictures in an order of its own in every pass. The
+    draws of a step depend on the seed and the step alone: how far each source is by then is counted from the
+    draws before it, so that a run may go on at any step, in any number of processes.
 
     Args:
         sizes: Pictures of each source.

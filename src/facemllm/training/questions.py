@@ -59,7 +59,9 @@ class StageData:
         self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
         pictures = max(1, stage.batch_size // stage.questions_per_image)
         sizes = [len(source.crops) for source in self.sources]
-        self._passes = Passes(sizes, self.weights, pictures=pictures, seed=self.seed) if stage.passes else None
+        self._passes = (
+            Passes(sizes, self.weights, pictures=pictures, seed=self.seed) if stage.passes else None
+        )
 
     def draw(self, step: int) -> list[Pairs]:
         """Return the pictures of one step, each with its question-answer pairs.

@@ -234,8 +234,8 @@ class ThreeStageRecipe(StrictModel):
         language_config: Published configuration of ``language_model`` (``model_type`` and sizes), from which
             its shapes are known without a download. It counts memory; training reads the real one.
         lora: Options of LoRA for the language model.
-        quantize: Options of packing ``language_model`` into weights of 4 bits, as for ``load_language_model``;
-            only LoRA trains on such weights (QLoRA). What is saved is unpacked.
+        quantize: Options of packing ``language_model`` into weights of 4 bits, as ``load_language_model``
+            takes them; only LoRA trains on such weights (QLoRA). What is saved is unpacked.
         crop_scale: Side of the crop over the longer side of the face box.
         save_dtype: Of the weights on disk.
         views: Augmented views of each image whose features are kept while the encoder is frozen.

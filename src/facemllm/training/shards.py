@@ -29,7 +29,8 @@ def by_shard(samples: Sequence[FaceSample]) -> dict[str, list[FaceSample]]:
 
     Example:
         >>> known = {"labels": {}, "dataset": "d", "licence": "t"}
-        >>> samples = [FaceSample(id=p, image=p, **known) for p in ("a.tar#1.jpg", "a.tar#2.jpg", "b.tar#1.jpg")]
+        >>> places = ("a.tar#1.jpg", "a.tar#2.jpg", "b.tar#1.jpg")
+        >>> samples = [FaceSample(id=place, image=place, **known) for place in places]
         >>> [(shard, len(found)) for shard, found in by_shard(samples).items()]
         [('a.tar', 2), ('b.tar', 1)]
     """

@@ -92,7 +92,7 @@ def load_part(part: Any, state: Mapping[str, Any]) -> None:
     packed = {name for name, parameter in parameters if getattr(parameter, "quant_state", None) is not None}
 
     def inside(key: str) -> bool:
-        return any(key[: index] in packed for index, letter in enumerate(key) if letter == ".")
+        return any(key[:index] in packed for index, letter in enumerate(key) if letter == ".")
 
     part.load_state_dict({k: v for k, v in state.items() if not inside(k)} if packed else state)
 

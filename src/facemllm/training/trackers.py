@@ -69,8 +69,8 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
         config: What is noted with the run.
 
     Raises:
-        ConfigError: If there is no such tracker.
-        MissingExtraError: If its package is not installed.
+        ConfigError: If there is no such tracker, or its package is not installed.
+        MissingExtraError: The same for tensorboard, which is in an extra.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
@@ -85,7 +85,14 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
                 do="check the name",
             )
         if name not in installed:
-            raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
+            if name == "tensorboard":
+                raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
+            raise ConfigError(
+                "this tracker is not installed",
+                given=name,
+                expected="an installed package of a tracker that accelerate knows",
+                do=f"install its package, for most: pip install {name}",
+            )
         kind = LOGGER_TYPE_TO_CLASS[name]
         inner = kind(folder.name, logging_dir=folder) if kind.requires_logging_directory else kind("facemllm")
         inner.start()

@@ -19,7 +19,7 @@ from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
 from facemllm.training.crops import CropSet
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
-from facemllm.training.files import write_whole
+from facemllm.training.files import write_note
 from facemllm.training.guards import check_connector
 from facemllm.training.loop import Keeping
 from facemllm.training.parallel import Processes
@@ -182,7 +182,6 @@ class Trainer:
     # --- what is said and kept
 
     def _claim(self, resume: bool) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
         kept = self.out / "recipe.yaml"
         begun = any((self.out / name).exists() for name in ("log.jsonl", "stages", "encoder", "language"))
@@ -201,7 +200,7 @@ class Trainer:
                     expected="the same recipe to resume",
                     do=f"train with {kept}, or choose another folder",
                 )
-        write_whole(kept, resolved)
+        write_note(kept, resolved)
 
     def _same(self, kept: Path) -> bool:
         """Whether a file holds this recipe, written when some options were not there yet."""
