@@ -1,10 +1,12 @@
 """Records in tar shards as training data: divided, without a repeat, and drawn in passes."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from facemllm.core.errors import DatasetError, TrainingError
 from facemllm.data import FaceSample, read_dataset, write_shards
@@ -72,6 +74,25 @@ def test_shards_that_are_done_are_not_made_again(shards, small_model, tmp_path):
     crop("a", shards.samples, small_model, tmp_path)
     again = [(folder / "pixels.npy").stat().st_mtime_ns for folder in folders]
     assert [new != old for new, old in zip(again, times, strict=True)] == [False, True, False]
+
+
+def test_shards_that_were_written_again_are_made_again(made_faces, small_model, tmp_path):
+    """With the same ids and, as tar files are filled up to ten kilobytes, the same size of the file."""
+    faces, found, sizes = read_dataset("utkface", made_faces).samples[:2], [], []
+    for quality in (60, 59):
+        folder, again = tmp_path / f"of {quality}", []
+        folder.mkdir()
+        for face in faces:
+            path = folder / f"{len(again)}.jpg"
+            Image.open(face.image).save(path, quality=quality)
+            again.append(face.model_copy(update={"image": str(path)}))
+        shutil.rmtree(tmp_path / "shards", ignore_errors=True)
+        write_shards(again, tmp_path / "shards", per_shard=1)
+        samples = read_dataset("records", tmp_path / "shards").samples
+        found.append(crop("a", samples, small_model, tmp_path / "cache").pixels[:])
+        sizes.append([path.stat().st_size for path in sorted((tmp_path / "shards").glob("*.tar"))])
+    assert sizes[0] == sizes[1]
+    assert not np.array_equal(*found)
 
 
 def test_a_shard_without_a_readable_picture_is_left_out(made_faces, small_model, tmp_path):

@@ -26,7 +26,7 @@ from facemllm.core.errors import DatasetError, ImageError
 from facemllm.data import FaceSample
 from facemllm.model.vision import views
 from facemllm.processing.processor import FaceProcessor
-from facemllm.processing.references import is_reference
+from facemllm.processing.references import is_reference, reference_size
 from facemllm.training.files import make_array, write_note
 from facemllm.training.progress import track
 
@@ -182,11 +182,11 @@ def _key(samples: Sequence[FaceSample], processor: FaceProcessor, detector: Any)
     digest = hashlib.sha256(
         f"{processor.image_size} {processor.crop_scale:.6f} {processor.align} {detector!r}".encode()
     )
-    sizes: dict[str, int] = {}
     for sample in samples:
-        # Of a picture in a shard, the shard's.
-        path = sample.image.rpartition("#")[0] if is_reference(sample.image) else sample.image
-        if path not in sizes or path == sample.image:
-            sizes[path] = Path(path).stat().st_size if Path(path).is_file() else -1
-        digest.update(f"{sample.id} {sizes[path]}\n".encode())
+        if is_reference(sample.image):
+            size = reference_size(sample.image)
+        else:
+            path = Path(sample.image)
+            size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{sample.id} {size}\n".encode())
     return digest.hexdigest()[:16]

@@ -135,7 +135,8 @@ class Stage(StrictModel):
         weight_decay: Of AdamW; one for all, or one for each part named in ``train``.
         layer_decay: For parts with layers: what the rate is multiplied by from each layer to the one below.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient; of all parts together, or one for each part named in ``train``, by
+            which that part's gradient is clipped for itself.
         descriptions: With "all", share of questions that ask for a description.
         unknown: Share of questions that have no answer in a face.
         leave_out: Beginnings of words that no question and no answer of this stage may have ("smil" for
@@ -168,7 +169,7 @@ class Stage(StrictModel):
     weight_decay: float | dict[str, float] = 0.01
     layer_decay: dict[str, float] = Field(default_factory=dict)
     warmup: float = Field(default=0.03, ge=0, lt=1)
-    clip: float = Field(default=1.0, gt=0)
+    clip: float | dict[str, float] = 1.0
     descriptions: float = Field(default=0.1, ge=0, lt=1)
     unknown: float = Field(default=0.08, ge=0, lt=1)
     leave_out: tuple[str, ...] = ()
@@ -188,6 +189,13 @@ class Stage(StrictModel):
             raise ValueError("a layer decay is above zero and at most one")
         return decays
 
+    @field_validator("clip")
+    @classmethod
+    def _above_zero(cls, clip: float | dict[str, float]) -> float | dict[str, float]:
+        if not all(norm > 0 for norm in (clip.values() if isinstance(clip, dict) else (clip,))):
+            raise ValueError("the largest norm of a gradient is above zero")
+        return clip
+
     @field_validator("lr")
     @classmethod
     def _positive(cls, rates: dict[str, float]) -> dict[str, float]:
@@ -200,6 +208,11 @@ class Stage(StrictModel):
         if set(self.lr) != set(self.train):
             raise ValueError(
                 f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}"
+            )
+        if isinstance(self.clip, dict) and set(self.clip) != set(self.train):
+            raise ValueError(
+                f"clip must be a number or name the same parts as train: {sorted(self.clip)} against "
+                f"{sorted(self.train)}"
             )
         decays = self.weight_decay if isinstance(self.weight_decay, dict) else dict.fromkeys(self.train)
         if set(decays) != set(self.train):
