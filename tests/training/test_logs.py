@@ -198,9 +198,9 @@ def test_wandb_keeps_the_numbers_of_all_phases(tmp_path, monkeypatch):
     Processes()
     (tracker,) = module.start_trackers(["wandb"], tmp_path, {"name": "tiny", "seed": 0})
     log = RunLog(tmp_path / "log.jsonl", trackers=[tracker])
-    for phase, step, loss in (("a", 0, 3.0), ("a", 10, 2.0), ("b", 0, 1.5)):
+    for phase, step, loss in (("a", 0, 3.0), ("a", 10, 2.0), ("b", 0, 1.5), ("b", 10, 1.0)):
         log.write(phase=phase, step=step, loss=loss)
-    kept = dict(tracker.inner.tracker.summary)
+    kept = dict(tracker.inner.tracker.summary)  # a step is in it once the next one begins
     tracker.close()
     assert {key: kept[key] for key in ("a/loss", "a/step", "b/loss", "b/step")} == {
         "a/loss": 2.0, "a/step": 10.0, "b/loss": 1.5, "b/step": 0.0,

@@ -17,8 +17,8 @@ class Tracker:
 
     Args:
         inner: A tracker of accelerate.
-        growing: Whether its steps may not go back: wandb drops what comes for an earlier step. Then they count
-            on from phase to phase, and the phase's own step is a number beside the others
+        growing: Whether its steps may not go back, as wandb drops what comes for an earlier step. Then they
+            count on from phase to phase, and the phase's own step is a number beside the others
             (``face-tasks/step``).
     """
 
