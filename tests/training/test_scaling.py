@@ -42,6 +42,7 @@ def furthest(report, name, than="one"):
 @pytest.mark.parametrize("name", ["parts", "two", "sharded"])
 def test_the_loss_curve_is_that_of_one_process(report, name):
     assert len(report["one"]["losses"]) >= 10
+    assert sum(phase == "language" for phase, _, _ in report["one"]["losses"]) == 3  # it is divided, too
     assert furthest(report, name) <= 1e-5
 
 
