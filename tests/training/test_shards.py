@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 
 from facemllm.core.errors import DatasetError, TrainingError
 from facemllm.data import FaceSample, read_dataset, write_shards
-from facemllm.training import DataSource, Stage
+from facemllm.processing.references import read_reference, reference_size
+from facemllm.training import DataSource, Stage, ThreeStageRecipe, Trainer
 from facemllm.training.crops import MARGIN, CropSet, Joined
 from facemllm.training.features import FeatureSet
 from facemllm.training.parallel import Processes
@@ -110,6 +112,38 @@ def test_a_shard_without_a_readable_picture_is_left_out(made_faces, small_model,
     write_shards(broken, tmp_path / "none", per_shard=1)
     with pytest.raises(DatasetError, match="no readable picture in a"):
         crop("a", read_dataset("records", tmp_path / "none").samples, small_model, tmp_path / "cache")
+
+
+def test_what_a_model_was_trained_on_keeps_its_name_and_terms(shards, small_model, tmp_path):
+    trainer = Trainer(small_model, ThreeStageRecipe.load("tiny"), output_dir=tmp_path, progress=False)
+    trainer._crops["records", "all", "shards"] = CropSet("a", shards.samples, np.zeros(8))
+    licence = shards.samples[0].licence
+    assert trainer._training_data() == [
+        {"dataset": "utkface", "split": "all", "samples": 8, "licence": licence}
+    ]
+
+
+def test_sources_in_several_folders_are_told_apart(made_faces, small_model, tmp_path):
+    faces = read_dataset("utkface", made_faces).samples
+    write_shards(faces[:3], tmp_path / "data" / "one", per_shard=2)
+    write_shards(faces[3:], tmp_path / "data" / "inner" / "two", per_shard=2)
+    options = {"output_dir": tmp_path / "run", "data_root": tmp_path / "data", "progress": False}
+    trainer = Trainer(small_model, ThreeStageRecipe.load("tiny"), **options)
+    found = [
+        trainer.crops(DataSource(dataset="records", split="all", folder=folder))
+        for folder in ("one", "inner/two")
+    ]
+    assert [len(crops) for crops in found] == [3, 5]
+    assert [crops.name for crops in found] == ["records-all-one", "records-all-two"]
+
+
+def test_the_size_of_a_picture_in_a_file(shards, tmp_path):
+    image = shards.samples[0].image
+    assert reference_size(image) == len(read_reference(image))
+    (tmp_path / "table.csv").write_text("12345")
+    (tmp_path / "no.tar").write_text("no shard")
+    places = ("table.csv#0", "none.tar#1.jpg", "no.tar#1.jpg", f"{Path(image.rpartition('#')[0])}#other.jpg")
+    assert [reference_size(str(tmp_path / place)) for place in places] == [5, -1, -1, -1]
 
 
 def test_joined_arrays_are_read_as_one():
