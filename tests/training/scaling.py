@@ -11,7 +11,7 @@ import killing
 RECORD = """
 import json, os
 from facemllm.training import stage_run
-seen = open(f"{out}-samples-{environment.get('RANK', 0)}.jsonl", "w")
+seen = open(f"{out}-samples-{environment.get('RANK', 0)}.jsonl", "a")
 real = stage_run.shares
 def recorded(drawn, **options):
     result = real(drawn, **options)
@@ -39,11 +39,32 @@ def recipe(parts: int):
         stage.model_copy(update={"held_out": None, "accumulate": parts, "questions_per_image": 2})
         for stage in whole.stages
     ]
-    language = whole.language_phase.model_copy(update={"steps": 1})
+    language = whole.language_phase.model_copy(update={"steps": 3, "batch_size": 5})
     return whole.model_copy(
         update={"stages": tuple(stages), "lora": {"r": 2, "dropout": 0.0}, "encoder_phase": None,
                 "language_phase": language}
     )  # fmt: skip
+
+
+def of_shards():
+    """Return two stages, one on features and one on pixels, that draw records of tar shards in passes."""
+    from facemllm.training import DataSource
+
+    whole = recipe(1)
+    source = DataSource(dataset="records", split="all", folder="shards/faces")
+    stages = [
+        stage.model_copy(update={"data": (source,), "passes": True, "steps": 6, "batch_size": 6})
+        for stage in (whole.stages[0], whole.stages[2])
+    ]
+    return whole.model_copy(update={"stages": tuple(stages)})
+
+
+def in_shards(root: Path, folder: Path) -> Path:
+    """Write the faces of a dataset as records in three shards; return the root of a run's data."""
+    from facemllm.data import read_dataset, write_shards
+
+    write_shards(read_dataset("utkface", root), folder / "data" / "shards" / "faces", per_shard=3)
+    return folder / "data"
 
 
 def read(out: Path) -> list:
@@ -56,6 +77,14 @@ def samples(out: Path, count: int) -> list:
     """Return what each process computed, draw by draw, and what was drawn."""
     files = [Path(f"{out}-samples-{rank}.jsonl").read_text().splitlines() for rank in range(count)]
     return [[json.loads(line) for line in lines] for lines in zip(*files, strict=True)]
+
+
+def completed(out: Path, count: int) -> None:
+    """Leave out the step that one process had begun when the other was killed."""
+    files = [Path(f"{out}-samples-{rank}.jsonl") for rank in range(count)]
+    lines = [path.read_text().splitlines(keepends=True) for path in files]
+    for path, found in zip(files, lines, strict=True):
+        path.write_text("".join(found[: min(map(len, lines))]))
 
 
 def main(folder: Path, root: Path) -> None:
@@ -92,6 +121,18 @@ def main(folder: Path, root: Path) -> None:
         "Processes.wrap = lambda self, model, groups: (model, model, list(groups))",
     )  # fmt: skip
     report["apart"] = {"losses": read(out)}
+    # Records in shards: in one process, and in two that are killed on the way.
+    killing.recipe_of_run = of_shards
+    root = in_shards(root, folder)
+    for name, count, die_at in (("shards", 1, []), ("shards of two", 2, ["step face-tasks 3"])):
+        out = killing.prepared(folder, name, None)
+        finished = killing.start(out, root, die_at, count=count, changes=RECORD)
+        if not finished:
+            completed(out, count)
+            killing.start(out, root, [], count=count, changes=RECORD)
+        report[name] = {"losses": read(out), "samples": samples(out, count), "finished": finished}
+        crops = sorted(path.parent.name for path in out.glob("cache/*/done.json"))
+        report[name]["cropped"] = [name for name in crops if ".tar-" in name]
     sys.stdout.write(json.dumps(report))
 
 

@@ -20,7 +20,7 @@ from facemllm.training.loop import run_steps
 from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog
 from facemllm.training.questions import StageData
-from facemllm.training.stage_run import StageLoss, _check_heads, stage_guards
+from facemllm.training.stage_run import StageLoss, _check_heads, stage_data, stage_guards
 
 
 def stage(**options):
@@ -162,6 +162,23 @@ def test_everything_frozen(small_model, tmp_path):
         select(small_model, ["vision_tower"])
 
 
+def test_a_run_in_which_everything_is_frozen(small_model, data, tmp_path):
+    small_model.requires_grad_(False)
+    guards = stage_guards(small_model)
+    loss = StageLoss(small_model, data, stage(), 0, Processes(), guards)
+    groups = [{"params": list(small_model.connector.parameters()), "lr": 0.1, "part": "connector"}]
+    before = small_model.connector.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    with pytest.raises(TrainingError, match="no gradient reaches 'connector'"):
+        run_steps(
+            small_model, loss, name="stage", groups=groups, steps=2, folder=tmp_path / "checkpoint",
+            log=RunLog(tmp_path / "log.jsonl"), seed=0, progress=False, shared=True, guards=guards,
+        )  # fmt: skip
+    assert all(torch.equal(t, before[n]) for n, t in small_model.connector.state_dict().items())
+    with pytest.raises(ConfigError, match=r"stages\.0\.train"):
+        ThreeStageRecipe.load("tiny", ("stages.0.train=[]", "stages.0.lr={}"))
+
+
 def test_a_part_that_gets_no_gradient(train, small_model):
     small_model.add_head("age", "age")  # the answers do not depend on it
     with pytest.raises(TrainingError, match=r"no gradient reaches 'heads'\n.*does not depend on it"):
@@ -242,7 +259,7 @@ def test_a_connector_that_does_not_do_what_it_says(small_model, made_faces, tmp_
         Trainer(small_model, recipe, output_dir=tmp_path, data_root=made_faces, progress=False).fit()
 
 
-def test_labels_in_a_mixed_up_order(small_model):
+def test_labels_in_a_mixed_up_order(small_model, monkeypatch, tmp_path):
     """A head that is right, but whose classes are listed in another order than it was trained with."""
     torch.manual_seed(0)
     classes = ["neutral", "happy", "sad"]
@@ -270,6 +287,11 @@ def test_labels_in_a_mixed_up_order(small_model):
     hang(["happy", "neutral", "sad"])
     with pytest.raises(TrainingError, match=r"mixed-up order\n.*its 'happy' is the dataset's 'neutral'"):
         _check_heads(small_model, [source])
+    # A stage looks before it begins.
+    trainer = Trainer(small_model, ThreeStageRecipe.load("tiny"), output_dir=tmp_path, progress=False)
+    monkeypatch.setattr(trainer, "pictures", lambda *_: source)
+    with pytest.raises(TrainingError, match="mixed-up order"):
+        stage_data(trainer, stage(), small_model, trains_encoder=False)
 
 
 def test_a_head_that_knows_nothing_is_not_taken_for_a_mixed_up_one():

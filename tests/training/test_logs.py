@@ -15,6 +15,7 @@ from facemllm.training import trackers as module
 from facemllm.training.checkpoints import Checkpoints
 from facemllm.training.curves import draw_curves
 from facemllm.training.loop import run_steps
+from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog, read_log
 from facemllm.training.watch import Watch
 
@@ -168,11 +169,51 @@ def test_a_log_on_a_full_disk_is_told(tmp_path):
         log.write(phase="a")
 
 
+def test_steps_of_a_tracker_do_not_go_back_from_phase_to_phase():
+    class Strict:
+        """Drops what comes for an earlier step, as wandb does."""
+
+        def __init__(self):
+            self.seen, self.last = [], -1
+
+        def log(self, values, step):
+            if step >= self.last:
+                self.seen.append((step, values))
+                self.last = step
+
+    lines = [("a", 0), ("a", 10), ("b", 0), ("b", 10), ("b", 10), ("c", 3)]
+    growing, plain = (module.Tracker(Strict(), growing=kind) for kind in (True, False))
+    for tracker in (growing, plain):
+        for number, (phase, step) in enumerate(lines):
+            tracker.write({"phase": phase, "step": step, "loss": float(number)})
+    assert [step for step, _ in growing.inner.seen] == [0, 10, 11, 21, 21, 25]
+    assert growing.inner.seen[3][1] == {"b/loss": 3.0, "b/step": 10.0}
+    assert len(plain.inner.seen) < len(lines)  # as it was
+
+
+def test_wandb_keeps_the_numbers_of_all_phases(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    Processes()
+    (tracker,) = module.start_trackers(["wandb"], tmp_path, {"name": "tiny", "seed": 0})
+    log = RunLog(tmp_path / "log.jsonl", trackers=[tracker])
+    for phase, step, loss in (("a", 0, 3.0), ("a", 10, 2.0), ("b", 0, 1.5), ("b", 10, 1.0)):
+        log.write(phase=phase, step=step, loss=loss)
+    kept = dict(tracker.inner.tracker.summary)  # a step is in it once the next one begins
+    tracker.close()
+    assert {key: kept[key] for key in ("a/loss", "a/step", "b/loss", "b/step")} == {
+        "a/loss": 2.0, "a/step": 10.0, "b/loss": 1.5, "b/step": 0.0,
+    }  # fmt: skip
+
+
 def test_trackers_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="unknown tracker"):
         module.start_trackers(["notebook"], tmp_path, {})
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "get_available_trackers", list)
-    with pytest.raises(MissingExtraError, match="wandb"):
+    with pytest.raises(ConfigError, match=r"tracker is not installed(.|\n)*pip install wandb"):
         module.start_trackers(["wandb"], tmp_path, {})
+    with pytest.raises(MissingExtraError, match="tensorboard"):
+        module.start_trackers(["tensorboard"], tmp_path, {})

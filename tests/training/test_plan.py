@@ -7,7 +7,8 @@ from facemllm.core.errors import ConfigError
 from facemllm.language import apply_lora
 from facemllm.training import ThreeStageRecipe, select
 from facemllm.training.groups import layer_scales, parameter_groups
-from facemllm.training.plan import Plan, measured, parts_of
+from facemllm.training.loop import _clip
+from facemllm.training.plan import Part, Plan, measured, parts_of
 from facemllm.training.recipe import Stage
 
 
@@ -77,6 +78,9 @@ def test_a_layer_decay_that_matches_no_layer_is_an_error(small_model):
     ("options", "message"),
     [
         ({"weight_decay": {"connector": 0.1}}, "weight_decay must be a number or name the same parts"),
+        ({"clip": {"encoder": 1.0}}, "clip must be a number or name the same parts"),
+        ({"clip": {"connector": 0.0}}, "largest norm of a gradient is above zero"),
+        ({"clip": -1.0}, "largest norm of a gradient is above zero"),
         ({"layer_decay": {"encoder": 0.9}}, "layer_decay names what does not train"),
         ({"layer_decay": {"connector": 1.5}}, "above zero and at most one"),
     ],
@@ -84,6 +88,28 @@ def test_a_layer_decay_that_matches_no_layer_is_an_error(small_model):
 def test_options_for_what_does_not_train_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         stage(**options)
+
+
+def test_each_part_is_clipped_for_itself():
+    pair = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("steep", "flat")})
+
+    def gradients(clip):
+        for name, layer in pair.items():
+            layer.weight.grad = torch.full((1, 1), {"steep": 30.0, "flat": 0.4}[name])
+        groups = [{"params": [layer.weight], "part": name} for name, layer in pair.items()]
+        norm = _clip(groups, clip)
+        return norm, {name: float(layer.weight.grad) for name, layer in pair.items()}
+
+    norm, each = gradients({"steep": 3.0, "flat": 0.5})
+    assert norm == pytest.approx((30.0**2 + 0.4**2) ** 0.5)
+    assert each == pytest.approx({"steep": 3.0, "flat": 0.4}, rel=1e-5)
+    norm, together = gradients(3.0)
+    assert norm == pytest.approx((30.0**2 + 0.4**2) ** 0.5)
+    assert together == pytest.approx({"steep": 3.0, "flat": 0.04}, rel=1e-2)
+    chosen = stage(train=("connector",), lr={"connector": 1}, clip={"connector": 0.25})
+    parts = (Part("connector", True, 1, 2), Part("encoder", False, 1, 2))
+    rows = Plan(parts, chosen.clip, "float32", 1, {}).rows()
+    assert [row[-2] for row in rows] == ["0.25", ""]
 
 
 def test_measuring_changes_nothing_and_counts_what_is_kept():

@@ -32,8 +32,8 @@ def report(made_faces):
     return json.loads(done.stdout)
 
 
-def furthest(report, name):
-    one = {(phase, step): loss for phase, step, loss in report["one"]["losses"]}
+def furthest(report, name, than="one"):
+    one = {(phase, step): loss for phase, step, loss in report[than]["losses"]}
     other = {(phase, step): loss for phase, step, loss in report[name]["losses"]}
     assert one.keys() == other.keys()
     return max(abs(one[key] - other[key]) for key in one)
@@ -42,6 +42,7 @@ def furthest(report, name):
 @pytest.mark.parametrize("name", ["parts", "two", "sharded"])
 def test_the_loss_curve_is_that_of_one_process(report, name):
     assert len(report["one"]["losses"]) >= 10
+    assert sum(phase == "language" for phase, _, _ in report["one"]["losses"]) == 3  # it is divided, too
     assert furthest(report, name) <= 1e-5
 
 
@@ -65,6 +66,37 @@ def test_sharded_weights_are_handed_over_to_a_single_process(report):
     assert "DTensor" in report["sharded"]["kinds"]
     assert report["one"]["kinds"] == ""
     assert furthest(report, "handed over") <= 1e-5
+
+
+# --- records in shards
+
+
+def test_shards_are_drawn_in_passes_without_a_repeat_over_processes(report):
+    """Six steps of three pictures in each of two stages: two whole passes over eight faces, and a part."""
+    one, two = report["shards"], report["shards of two"]
+    assert [draw[0][1] for draw in two["samples"]] == [draw[0][1] for draw in one["samples"]]
+    for stage in (two["samples"][:6], two["samples"][6:]):
+        for processes in stage:
+            assert len({len(own) for own, _ in processes}) == 2  # three pictures over two processes
+        seen = [Counter(name for own, _ in processes for name in own) for processes in stage]
+        drawn = [name for processes in stage for name in processes[0][1]]
+        assert [sorted(counter.elements()) for counter in seen] == [sorted(p[0][1]) for p in stage]
+        assert len(set(drawn)) == 8
+        assert len(set(drawn[:8])) == len(set(drawn[8:16])) == 8
+        assert drawn[:8] != drawn[8:16]
+
+
+def test_a_run_on_shards_that_was_killed_goes_on_where_it_was(report):
+    assert not report["shards of two"]["finished"]  # it was killed
+    assert len(report["shards of two"]["samples"]) == 12
+    assert furthest(report, "shards of two", than="shards") <= 1e-5
+
+
+def test_each_shard_is_cropped(report):
+    for name in ("shards", "shards of two"):
+        assert [found.partition(".tar")[0][-5:] for found in report[name]["cropped"]] == [
+            "00000", "00001", "00002",
+        ]  # fmt: skip
 
 
 # --- the division itself

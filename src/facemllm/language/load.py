@@ -12,9 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from facemllm.core.errors import CheckpointError
+from facemllm.core.errors import CheckpointError, ConfigError
 from facemllm.language.lora import LoraOptions, apply_lora
 from facemllm.language.model import LanguageModel
+from facemllm.language.quantize import (
+    QuantizeOptions,
+    check_packed,
+    is_quantized,
+    prepare_for_lora,
+    quantization_config,
+)
 from facemllm.processing.special_tokens import IMAGE_TOKEN, add_special_tokens
 from facemllm.processing.template import PLAIN_CHAT_TEMPLATE
 
@@ -31,6 +38,7 @@ def load_language_model(
     dtype: Any = None,
     revision: str | None = None,
     special_tokens: Sequence[str] = (IMAGE_TOKEN,),
+    quantize: QuantizeOptions | Mapping[str, Any] | None = None,
 ) -> LanguageModel:
     """Load a causal language model and its tokenizer, and make room for our special tokens.
 
@@ -45,12 +53,20 @@ def load_language_model(
         special_tokens: Tokens to add where the tokenizer lacks them. Only ``<image>`` by default: its
             embedding is never read (features take its place), while other new tokens mean nothing until
             their embeddings are trained.
+        quantize: Options of :class:`~facemllm.language.quantize.QuantizeOptions` (``{}`` for nf4), to pack
+            the weights of a hub id or folder into 4 bits by bitsandbytes; none to leave them as they are.
 
     Raises:
         CheckpointError: If the checkpoint is missing or damaged, is a pickle, or asks for code to be run.
-        ConfigError: If LoRA's options do not fit the model.
+        ConfigError: If the options of LoRA or of packing do not fit the model.
+        MissingExtraError: If weights are to be packed and bitsandbytes is not installed.
     """
-    llm = source if isinstance(source, LanguageModel) else _load(str(source), dtype=dtype, revision=revision)
+    packed = None if quantize is None else _packed(source, quantize)
+    llm = (
+        source
+        if isinstance(source, LanguageModel)
+        else _load(str(source), dtype=dtype, revision=revision, packed=packed)
+    )
     return _prepare(llm, lora, special_tokens)
 
 
@@ -110,7 +126,18 @@ def refuse_remote_code(config: Mapping[str, Any], *, source: str) -> None:
             )
 
 
-def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
+def _packed(source: Any, quantize: QuantizeOptions | Mapping[str, Any]) -> Any:
+    if isinstance(source, LanguageModel) or str(source).lower().endswith(".gguf"):
+        raise ConfigError(
+            "these weights cannot be packed",
+            given="a GGUF file" if not isinstance(source, LanguageModel) else "a language model in memory",
+            expected="a hub id or a folder with safetensors: weights are packed while they are read",
+            do="name the checkpoint that the weights are from, or leave `quantize` out",
+        )
+    return quantization_config(quantize)
+
+
+def _load(source: str, *, dtype: Any, revision: str | None, packed: Any = None) -> LanguageModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -126,6 +153,7 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
             trust_remote_code=False,
             **({"dtype": dtype} if dtype is not None else {}),
             **(_dequantised() if "gguf_file" in options else {}),
+            **({"quantization_config": packed} if packed is not None else {}),
             **options,
         )
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
@@ -140,6 +168,8 @@ def _load(source: str, *, dtype: Any, revision: str | None) -> LanguageModel:
         )
     if "gguf_file" in options:
         _forget_quantisation(model)
+    if packed is not None:
+        check_packed(model)
     return LanguageModel(model, tokenizer)
 
 
@@ -245,5 +275,5 @@ def _prepare(llm: LanguageModel, lora: Any, special_tokens: Sequence[str]) -> La
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     if lora is not None:
-        model, report = apply_lora(model, lora)
+        model, report = apply_lora(prepare_for_lora(model) if is_quantized(model) else model, lora)
     return LanguageModel(model, tokenizer, report)

@@ -27,6 +27,23 @@ def is_reference(text: str) -> bool:
     return bool(found and place) and path.lower().endswith(_KINDS)
 
 
+def reference_size(text: str) -> int:
+    """Return the bytes of the shard's member that a reference names; of other kinds, those of the file.
+
+    What is not there has a size of -1.
+    """
+    name, _, place = text.rpartition("#")
+    path = Path(name)
+    if not path.is_file():
+        return -1
+    if path.suffix.lower() != ".tar":
+        return path.stat().st_size
+    try:
+        return _members(str(path), path.stat().st_mtime_ns).get(place, (0, -1))[1]
+    except tarfile.TarError:
+        return -1
+
+
 def read_reference(text: str) -> bytes:
     """Return the bytes of the picture that a reference names, in a common format.
 

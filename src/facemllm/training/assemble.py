@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from facemllm.connectors import create_connector
 from facemllm.core.errors import ConfigError
-from facemllm.data import read_dataset
 from facemllm.encoders import create_encoder
 from facemllm.language import LanguageModel, load_language_model
 from facemllm.model import AutoFaceMLLM, FaceMLLM
@@ -77,11 +76,22 @@ def _language_model(trainer: Trainer) -> LanguageModel:
                 expected="one of them",
                 do="name a hub id, a folder or a GGUF file in language_model",
             )
-        return load_language_model(recipe.language_model, lora=recipe.lora)
-    sources = {(source.dataset, source.split) for stage in recipe.stages for source in stage.data}
+        if recipe.quantize is not None and trainer.processes.kind == "fsdp2":
+            raise ConfigError(
+                "packed weights are not sharded",
+                given="quantize, in processes that shard the model (FSDP2)",
+                expected="one process, or DDP: packed weights are a quarter as large",
+                do="launch without FSDP, or leave `quantize` out of the recipe",
+            )
+        return load_language_model(recipe.language_model, lora=recipe.lora, quantize=recipe.quantize)
+    sources = {
+        (source.dataset, source.split, source.folder): source
+        for stage in recipe.stages
+        for source in stage.data
+    }
     llm = make_language_model(
         recipe.language_phase,
-        [read_dataset(name, trainer.data_root(), split=split) for name, split in sorted(sources)],
+        [trainer.labels(sources[key]) for key in sorted(sources)],
         tasks=recipe.language_phase.tasks,
         folder=trainer.out / "language",
         seed=recipe.seed,

@@ -18,6 +18,7 @@ from facemllm.data import FaceSample
 from facemllm.training import augment as augmentation
 from facemllm.training.augment import augment, centre_views, normalise
 from facemllm.training.crops import CropSet
+from facemllm.training.files import make_array, write_note
 from facemllm.training.progress import track
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ class FeatureSet:
 
     key = "encoder_features"
 
-    def draw(self, rng: random.Random) -> tuple[FaceSample, bool, Tensor]:
-        """Return a random sample, whether it is mirrored, and its features [N, D]."""
-        index, view = rng.randrange(len(self.crops)), rng.randrange(self.features.shape[1])
+    def draw(self, rng: random.Random, row: int | None = None) -> tuple[FaceSample, bool, Tensor]:
+        """Return a sample, a random one by default, whether it is mirrored, and its features [N, D]."""
+        index = rng.randrange(len(self.crops)) if row is None else row
+        view = rng.randrange(self.features.shape[1])
         return self.crops.samples[index], bool(self.mirrored[index, view]), self.features[index, view].float()
 
 
@@ -63,9 +65,9 @@ class PixelSet:
 
     key = "pixel_values"
 
-    def draw(self, rng: random.Random) -> tuple[FaceSample, bool, Tensor]:
-        """Return a random sample, whether it is mirrored, and its pixels [3, S, S]."""
-        index = rng.randrange(len(self.crops))
+    def draw(self, rng: random.Random, row: int | None = None) -> tuple[FaceSample, bool, Tensor]:
+        """Return a sample, a random one by default, whether it is mirrored, and its pixels [3, S, S]."""
+        index = rng.randrange(len(self.crops)) if row is None else row
         generator = torch.Generator().manual_seed(rng.getrandbits(40))
         pixels = torch.from_numpy(self.crops.pixels[index : index + 1].copy())
         images, mirrored = augment(pixels, self.size, generator)
@@ -187,11 +189,7 @@ def _open(folder: Path, shape: tuple[int, ...]) -> tuple[Any, Any, int]:
         except (OSError, ValueError, KeyError, TypeError):
             logger.warning("kept features cannot be read and are computed again: %s", folder)
         note.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = [
-        np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=of)
-        for name, dtype, of in of_files
-    ]
+    arrays = [make_array(folder / name, dtype, of) for name, dtype, of in of_files]
     return arrays[0], arrays[1], 0
 
 
@@ -199,9 +197,7 @@ def _note(folder: Path, features: Any, mirrored: Any, crops: int) -> None:
     """Write down how many crops are done, once they are on disk."""
     features.flush()
     mirrored.flush()
-    fresh = folder / "done.json.new"
-    fresh.write_text(json.dumps({"crops": crops}))
-    fresh.replace(folder / "done.json")
+    write_note(folder / "done.json", json.dumps({"crops": crops}))
 
 
 def _device(encoder: nn.Module) -> torch.device:

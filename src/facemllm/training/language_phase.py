@@ -12,7 +12,8 @@ from facemllm.language import LanguageModel, tiny_language_model
 from facemllm.processing.processor import FaceProcessor
 from facemllm.processing.template import IGNORE
 from facemllm.training.loop import run_steps
-from facemllm.training.losses import answer_loss, shifted
+from facemllm.training.losses import shifted, token_losses
+from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog
 from facemllm.training.questions import question_of
 from facemllm.training.recipe import LanguagePhase
@@ -68,18 +69,21 @@ def make_language_model(
         vocab_size=phase.vocab_size,
         seed=seed,
     )
-    processor = FaceProcessor(llm.tokenizer)
+    processor, processes = FaceProcessor(llm.tokenizer), Processes()
 
     def loss_of(model: nn.Module, step: int) -> Tensor:
         chosen = random.Random(f"{seed}/language/{step}").choices(pairs, k=phase.batch_size)
-        batch = processor.pad(
-            [processor.encode_qa(q, a, images=0) for q, a in chosen], with_labels=True, left=False
-        )
+        encoded = [processor.encode_qa(question, answer, images=0) for question, answer in chosen]
+        # All processes choose the same texts, and each computes its own of them: see training/sharing.py.
+        own = encoded[processes.rank :: processes.count]
+        batch = processor.pad(own or encoded[:1], with_labels=True, left=False)
         # The question is language too: here, unlike in the stages, every token but padding is learnt.
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE)
-        predictors, targets = shifted(labels)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return answer_loss(logits.flatten(0, 1)[predictors], targets)
+        predictors, targets = (part.to(processes.device) for part in shifted(labels))
+        inputs = {key: batch[key].to(processes.device) for key in ("input_ids", "attention_mask")}
+        losses = token_losses(model(**inputs).logits.flatten(0, 1)[predictors], targets)
+        tokens = sum(len(text) - 1 for text in encoded)  # nothing predicts a text's first one
+        return losses.sum() / tokens * (processes.count if own else 0)
 
     llm.model.train()
     run_steps(
@@ -92,6 +96,7 @@ def make_language_model(
         log=log,
         seed=seed,
         progress=progress,
+        shared=True,
     )
     llm.model.eval()
     return llm

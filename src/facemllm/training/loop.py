@@ -22,7 +22,7 @@ from facemllm.training.checkpoints import Checkpoint, Checkpoints
 from facemllm.training.guards import Guards
 from facemllm.training.parallel import Processes, full_state, load_optimizer, unsynchronised, whole
 from facemllm.training.progress import RunLog, track
-from facemllm.training.state import random_state, set_random_state
+from facemllm.training.state import load_part, random_state, set_random_state
 from facemllm.training.watch import Watch
 
 CHECKPOINT_EVERY = 100  # steps
@@ -105,7 +105,7 @@ def run_steps(
     seed: int,
     warmup: float = 0.05,
     weight_decay: float = 0.01,
-    clip: float = 1.0,
+    clip: float | Mapping[str, float] = 1.0,
     precision: str = "float32",
     extra: Mapping[str, Any] | None = None,
     kept: Mapping[str, Any] | None = None,
@@ -131,7 +131,7 @@ def run_steps(
         seed: torch is seeded by it and the step before each step.
         warmup: Share of steps in which the learning rate rises.
         weight_decay: Of AdamW.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient; of all groups together, or one for each ``part`` of the groups.
         precision: "float32" or "bfloat16".
         extra: Plain values to keep in the checkpoint.
         kept: Other parts whose state belongs into the checkpoint, such as averaged weights.
@@ -156,7 +156,7 @@ def run_steps(
     start = 0 if done is None else done.step
     if done is not None:
         for key, part in parts.items():
-            part.load_state_dict(done.tensors[key])
+            load_part(part, done.tensors[key])
         if watch is not None:
             watch.load_state_dict(done.extra["watch"])
         log.write(phase=name, resumed=start)
@@ -184,7 +184,6 @@ def run_steps(
         processes.agree(lambda: store.save(step, tensors, plain, score=score) if processes.main else None)
 
     every = keeping.every or CHECKPOINT_EVERY
-    parameters = [parameter for group in groups for parameter in group["params"]]
     began = time.perf_counter()
     for step in track(range(start, steps), name, enabled=progress and processes.main):
         torch.manual_seed(step_seed(seed, step) + (processes.rank << 40 if shared else 0))
@@ -197,7 +196,7 @@ def run_steps(
             guards.loss(loss, phase=name, step=step, processes=processes)
             guards.gradients(groups, phase=name, step=step, last=step == steps - 1, processes=processes)
         with clock("update"):
-            norm = float(whole(nn.utils.clip_grad_norm_(parameters, clip)))
+            norm = _clip(groups, clip)
             guards.norm(norm, phase=name, step=step)
             optimizer.step()
             schedule.step()
@@ -226,6 +225,15 @@ def run_steps(
     elif not shared:
         processes.equal(parts)
     _finish(store, parts, watch, None, processes)
+
+
+def _clip(groups: Sequence[Mapping[str, Any]], clip: float | Mapping[str, float]) -> float:
+    """Clip the gradient, of all parts together or of each for itself; return its norm from before."""
+    norms = []
+    for part, largest in clip.items() if isinstance(clip, Mapping) else ((None, clip),):
+        chosen = [p for group in groups if part in (None, group.get("part")) for p in group["params"]]
+        norms.append(float(whole(nn.utils.clip_grad_norm_(chosen, largest))))
+    return math.hypot(*norms) if len(norms) > 1 else norms[0]
 
 
 def _gradient(
@@ -267,7 +275,7 @@ def _finish(
     best = store.best() if watch is not None and watch.keep_best else None
     if best is not None:
         for key, part in parts.items():
-            part.load_state_dict(best.tensors[key])
+            load_part(part, best.tensors[key])
 
 
 def _set_random(done: Checkpoint, processes: Processes) -> None:

@@ -55,7 +55,7 @@ class Plan:
 
     Attributes:
         parts: What trains and what does not.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient, of all parts together or of each.
         precision: Of the computation.
         memory: Bytes by what takes them; empty where they were not measured.
         seconds: That a step takes; none where it was not measured.
@@ -63,7 +63,7 @@ class Plan:
     """
 
     parts: tuple[Part, ...]
-    clip: float
+    clip: float | Mapping[str, float]
     precision: str
     steps: int
     memory: Mapping[str, int]
@@ -85,7 +85,9 @@ class Plan:
                 _rates(part.lr),
                 _number(part.weight_decay),
                 _number(part.layer_decay),
-                f"{self.clip:g}" if part.trains else "",
+                _number(self.clip[part.name] if isinstance(self.clip, Mapping) else self.clip)
+                if part.trains
+                else "",
                 self.precision,
             )
             for part in self.parts

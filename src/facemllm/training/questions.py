@@ -20,6 +20,7 @@ from facemllm.processing.processor import FaceProcessor
 from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet
+from facemllm.training.passes import Passes
 from facemllm.training.recipe import Stage
 
 
@@ -56,6 +57,11 @@ class StageData:
         self._left_out = re.compile(rf"\b(?:{words})", re.IGNORECASE) if words else None
         # Phrasings and answers repeat: tokenising each pair once saves a third of a small model's step.
         self._encode = lru_cache(maxsize=100_000)(processor.encode_qa)
+        pictures = max(1, stage.batch_size // stage.questions_per_image)
+        sizes = [len(source.crops) for source in self.sources]
+        self._passes = (
+            Passes(sizes, self.weights, pictures=pictures, seed=self.seed) if stage.passes else None
+        )
 
     def draw(self, step: int) -> list[Pairs]:
         """Return the pictures of one step, each with its question-answer pairs.
@@ -64,26 +70,45 @@ class StageData:
             TrainingError: If no question could be written for the drawn samples.
         """
         rng = random.Random(f"{self.seed}/{step}")
+        if self._passes is not None:
+            asked = [
+                self._drawn(source, rng, self.stage.questions_per_image, row)
+                for source, row in self._passes(step)
+            ]
+            found = [pairs for pairs in asked if pairs is not None]
+            if not found:
+                raise self._no_questions()
+            return found
         drawn: list[Pairs] = []
         tries, missing = 0, self.stage.batch_size
         while missing > 0:
             tries += 1
             if tries > 50 * self.stage.batch_size:
-                raise TrainingError(
-                    "no questions for this stage",
-                    given=f"stage {self.stage.name!r}, tasks {', '.join(self.stage.tasks)}",
-                    expected="datasets with labels of these tasks",
-                    do="add a dataset or a task to the stage",
-                )
+                raise self._no_questions()
             chosen = rng.choices(range(len(self.sources)), self.weights)[0]
-            sample, mirrored, picture = self.sources[chosen].draw(rng)
-            pairs = self._pairs(mirror(sample, mirrored), picture, self._tasks[chosen], rng)[:missing]
-            if pairs:
-                missing -= len(pairs)
-                encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
-                tasks = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
-                drawn.append(Pairs(sample.id, picture, encoded, tasks))
+            pairs = self._drawn(chosen, rng, missing)
+            if pairs is not None:
+                missing -= len(pairs.encoded)
+                drawn.append(pairs)
         return drawn
+
+    def _drawn(self, source: int, rng: random.Random, most: int, row: int | None = None) -> Pairs | None:
+        """Return a picture of a source with at most so many pairs; None if nothing can be asked about it."""
+        sample, mirrored, picture = self.sources[source].draw(rng, row)
+        pairs = self._pairs(mirror(sample, mirrored), picture, self._tasks[source], rng)[:most]
+        if not pairs:
+            return None
+        encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
+        tasks = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
+        return Pairs(sample.id, picture, encoded, tasks)
+
+    def _no_questions(self) -> TrainingError:
+        return TrainingError(
+            "no questions for this stage",
+            given=f"stage {self.stage.name!r}, tasks {', '.join(self.stage.tasks)}",
+            expected="datasets with labels of these tasks",
+            do="add a dataset or a task to the stage",
+        )
 
     def batch(self, step: int, *, packs: bool = True) -> Batch:
         """Return one step's pairs as a pack, or as padded rows where the language model cannot take packs."""

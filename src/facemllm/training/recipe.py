@@ -26,6 +26,8 @@ class DataSource(StrictModel):
     Args:
         dataset: Name of its reader. Its folder is looked for under the data root.
         split: The split to train on.
+        folder: Where its files are, below the data root; by default they are looked for there. It tells
+            several folders of ``records`` (such as tar shards) apart.
         weight: Share of the samples drawn, relative to the other sources.
         limit: At most so many samples, drawn at random; none for all.
         tasks: In a stage, which of its tasks this source is asked about; none for all.
@@ -33,6 +35,7 @@ class DataSource(StrictModel):
 
     dataset: str
     split: str = "train"
+    folder: str = ""
     weight: float = Field(default=1.0, gt=0)
     limit: int | None = Field(default=None, gt=0)
     tasks: tuple[str, ...] | None = None
@@ -126,11 +129,14 @@ class Stage(StrictModel):
         steps: Optimiser steps.
         batch_size: Question-answer pairs a step.
         questions_per_image: Pairs drawn from one image.
+        passes: Whether each source goes through its pictures in seeded passes, each once before any comes
+            again, ``batch_size // questions_per_image`` pictures a step; else every draw is at random.
         lr: Peak learning rate of each part named in ``train``.
         weight_decay: Of AdamW; one for all, or one for each part named in ``train``.
         layer_decay: For parts with layers: what the rate is multiplied by from each layer to the one below.
         warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient; of all parts together, or one for each part named in ``train``, by
+            which that part's gradient is clipped for itself.
         descriptions: With "all", share of questions that ask for a description.
         task_weights: How often a task is asked about, relative to the others, each of which counts 1.
         unknown: Share of questions that have no answer in a face.
@@ -159,11 +165,12 @@ class Stage(StrictModel):
     steps: int = Field(gt=0)
     batch_size: int = Field(default=192, gt=0)
     questions_per_image: int = Field(default=2, gt=0)
+    passes: bool = False
     lr: dict[str, float]
     weight_decay: float | dict[str, float] = 0.01
     layer_decay: dict[str, float] = Field(default_factory=dict)
     warmup: float = Field(default=0.03, ge=0, lt=1)
-    clip: float = Field(default=1.0, gt=0)
+    clip: float | dict[str, float] = 1.0
     descriptions: float = Field(default=0.1, ge=0, lt=1)
     task_weights: dict[str, float] = Field(default_factory=dict)
     unknown: float = Field(default=0.08, ge=0, lt=1)
@@ -184,6 +191,13 @@ class Stage(StrictModel):
             raise ValueError("a layer decay is above zero and at most one")
         return decays
 
+    @field_validator("clip")
+    @classmethod
+    def _above_zero(cls, clip: float | dict[str, float]) -> float | dict[str, float]:
+        if not all(norm > 0 for norm in (clip.values() if isinstance(clip, dict) else (clip,))):
+            raise ValueError("the largest norm of a gradient is above zero")
+        return clip
+
     @field_validator("lr")
     @classmethod
     def _positive(cls, rates: dict[str, float]) -> dict[str, float]:
@@ -196,6 +210,11 @@ class Stage(StrictModel):
         if set(self.lr) != set(self.train):
             raise ValueError(
                 f"lr must name the same parts as train: {sorted(self.lr)} against {sorted(self.train)}"
+            )
+        if isinstance(self.clip, dict) and set(self.clip) != set(self.train):
+            raise ValueError(
+                f"clip must be a number or name the same parts as train: {sorted(self.clip)} against "
+                f"{sorted(self.train)}"
             )
         decays = self.weight_decay if isinstance(self.weight_decay, dict) else dict.fromkeys(self.train)
         if set(decays) != set(self.train):
@@ -234,6 +253,8 @@ class ThreeStageRecipe(StrictModel):
         language_config: Published configuration of ``language_model`` (``model_type`` and sizes), from which
             its shapes are known without a download. It counts memory; training reads the real one.
         lora: Options of LoRA for the language model.
+        quantize: Options of packing ``language_model`` into weights of 4 bits, as ``load_language_model``
+            takes them; only LoRA trains on such weights (QLoRA). What is saved is unpacked.
         crop_scale: Side of the crop over the longer side of the face box.
         save_dtype: Of the weights on disk.
         views: Augmented views of each image whose features are kept while the encoder is frozen.
@@ -255,12 +276,19 @@ class ThreeStageRecipe(StrictModel):
     language_model: str | None = None
     language_config: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
+    quantize: dict[str, Any] | None = None
     crop_scale: float = 1.1
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     views: int = Field(default=2, gt=0)
     encoder_phase: EncoderPhase | None = None
     language_phase: LanguagePhase | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _packed_weights_are_frozen(self) -> ThreeStageRecipe:
+        if self.quantize is not None and (self.lora is None or self.language_model is None):
+            raise ValueError("quantize needs a language_model to pack and lora to train beside it")
+        return self
 
     @classmethod
     def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> ThreeStageRecipe:

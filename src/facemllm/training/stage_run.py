@@ -22,7 +22,7 @@ from facemllm.training.checkpoints import Checkpoints
 from facemllm.training.curves import draw_curves
 from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet
-from facemllm.training.files import write_whole
+from facemllm.training.files import write_note
 from facemllm.training.freezing import Selection, fingerprints, select, verify
 from facemllm.training.groups import parameter_groups
 from facemllm.training.guards import Guards
@@ -306,16 +306,8 @@ def _prove(
         return
     movement = verify(before, model, selection)
     if trainer.processes.main:
-        try:
-            write_whole(
-                folder / "movement.yaml",
-                yaml.safe_dump({"moved": list(movement.moved), "still": list(movement.still)}),
-            )
-        except OSError as error:
-            raise TrainingError(
-                "cannot write what moved",
-                given=f"{folder} ({error})",
-                expected="room on the disk",
-                do="make room, then go on with resume=True",
-            ) from error
+        write_note(
+            folder / "movement.yaml",
+            yaml.safe_dump({"moved": list(movement.moved), "still": list(movement.still)}),
+        )
     trainer.say(f"{stage.name}: {len(movement.moved)} tensors moved, {len(movement.still)} did not")

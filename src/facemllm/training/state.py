@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facemllm.core.errors import CheckpointError
 
@@ -81,6 +81,20 @@ def unflatten(described: Any, tensors: Mapping[str, Tensor]) -> Any:
     (kind, entries), *_ = described.items()
     items = [unflatten(entry, tensors) for entry in entries]
     return tuple(items) if kind == "tuple" else items
+
+
+def load_part(part: Any, state: Mapping[str, Any]) -> None:
+    """Load a state dict, in which packed weights (QLoRA) have brought along what unpacks them.
+
+    Packed weights are frozen and were packed alike when the model was built; what unpacks them is there.
+    """
+    parameters = part.named_parameters() if isinstance(part, nn.Module) else ()
+    packed = {name for name, parameter in parameters if getattr(parameter, "quant_state", None) is not None}
+
+    def inside(key: str) -> bool:
+        return any(key[:index] in packed for index, letter in enumerate(key) if letter == ".")
+
+    part.load_state_dict({k: v for k, v in state.items() if not inside(k)} if packed else state)
 
 
 def random_state() -> dict[str, Any]:

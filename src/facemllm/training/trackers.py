@@ -17,18 +17,29 @@ class Tracker:
 
     Args:
         inner: A tracker of accelerate.
+        growing: Whether its steps may not go back, as wandb drops what comes for an earlier step. Then they
+            count on from phase to phase, and the phase's own step is a number beside the others
+            (``face-tasks/step``).
     """
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
+    def __init__(self, inner: Any, *, growing: bool = False) -> None:
+        self.inner, self.growing = inner, growing
+        self._phase: str | None = None
+        self._begin, self._last = 0, -1
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Pass on what is a number in a line that has a step."""
         if "step" not in line:
             return
-        values = {f"{line.get('phase', 'run')}/{key}": value for key, value in numbers(line).items()}
+        phase, step = str(line.get("phase", "run")), int(line["step"])
+        values = {f"{phase}/{key}": value for key, value in numbers(line).items()}
+        if values and self.growing:
+            if phase != self._phase:
+                self._phase, self._begin = phase, self._last + 1
+            values[f"{phase}/step"] = float(step)
+            step = self._last = max(self._last, self._begin + step)
         if values:
-            self.inner.log(values, step=line["step"])
+            self.inner.log(values, step=step)
 
     def close(self) -> None:
         """Finish."""
@@ -69,8 +80,8 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
         config: What is noted with the run.
 
     Raises:
-        ConfigError: If there is no such tracker.
-        MissingExtraError: If its package is not installed.
+        ConfigError: If there is no such tracker, or its package is not installed.
+        MissingExtraError: The same for tensorboard, which is in an extra.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
@@ -85,10 +96,17 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
                 do="check the name",
             )
         if name not in installed:
-            raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
+            if name == "tensorboard":
+                raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
+            raise ConfigError(
+                "this tracker is not installed",
+                given=name,
+                expected="an installed package of a tracker that accelerate knows",
+                do=f"install its package, for most: pip install {name}",
+            )
         kind = LOGGER_TYPE_TO_CLASS[name]
         inner = kind(folder.name, logging_dir=folder) if kind.requires_logging_directory else kind("facemllm")
         inner.start()
         inner.store_init_configuration(numbers(config) if name == "tensorboard" else dict(config))
-        started.append(Tracker(inner))
+        started.append(Tracker(inner, growing=name != "tensorboard"))
     return started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ import torch
 import yaml
 
 from facemllm.core.errors import CheckpointError, ConfigError, TrainingError
-from facemllm.data import read_dataset
+from facemllm.data import Dataset, read_dataset
+from facemllm.language.quantize import dequantize
 from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
-from facemllm.training.crops import CropSet, crop_dataset
+from facemllm.training.crops import CropSet
 from facemllm.training.features import FeatureSet, PixelSet, encode_views
-from facemllm.training.files import write_whole
+from facemllm.training.files import write_note
 from facemllm.training.guards import check_connector
 from facemllm.training.loop import Keeping
 from facemllm.training.parallel import Processes
 from facemllm.training.plan import HEADINGS, Plan
 from facemllm.training.progress import RunLog
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
+from facemllm.training.shards import crops_of
 from facemllm.training.stage_run import run_stage
 from facemllm.training.trackers import start_trackers
 
@@ -71,8 +74,8 @@ class Trainer:
         self.root = Path(root) if root else None
         self.detector, self.progress = detector, progress and self.processes.main
         self.log = RunLog(self.out / "log.jsonl", enabled=self.processes.main)
-        self._crops: dict[tuple[str, str], CropSet] = {}
-        self._encoded: dict[tuple[str, str, int | None], FeatureSet] = {}
+        self._crops: dict[tuple[str, str, str], CropSet] = {}
+        self._encoded: dict[tuple[str, str, str, int | None], FeatureSet] = {}
 
     def fit(self, *, resume: bool = False) -> FaceMLLM:
         """Run all phases and save the model to ``output_dir/model``.
@@ -97,6 +100,7 @@ class Trainer:
             run_stage(self, index, stage, model)
         model.config.answer_tasks = sorted({task for stage in self.recipe.stages for task in stage.tasks})
         model.config.training_data = self._training_data()
+        dequantize(model.language_model)
         model.eval().to(getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
         self.processes.agree(lambda: self._save(model) if self.processes.main else None)
         for tracker in self.log.trackers:
@@ -105,22 +109,25 @@ class Trainer:
 
     def crops(self, source: DataSource) -> CropSet:
         """Return the face crops of a data source."""
-        key = (source.dataset, source.split)
+        key = (source.dataset, source.split, source.folder)
         if key not in self._crops:
-            dataset = read_dataset(source.dataset, self.data_root(), split=source.split)
+            dataset = self.labels(source)
             if self.progress and dataset.skipped.total:
                 self.say(str(dataset.skipped))
-            self._crops[key] = self.processes.first(
-                lambda: crop_dataset(
-                    f"{source.dataset}-{source.split}",
-                    dataset.samples,
-                    self.checked_model.checked_processor(),
-                    cache=self.out / "cache",
-                    detector=self.detector,
-                    progress=self.progress,
-                )
+            self._crops[key] = crops_of(
+                "-".join(part for part in (source.dataset, source.split, Path(source.folder).name) if part),
+                dataset.samples,
+                self.checked_model.checked_processor(),
+                cache=self.out / "cache",
+                processes=self.processes,
+                detector=self.detector,
+                progress=self.progress,
             )
         return self._crops[key].limited(source.limit, self.recipe.seed)
+
+    def labels(self, source: DataSource) -> Dataset:
+        """Return the samples of a data source; no picture is opened."""
+        return read_dataset(source.dataset, self.data_root() / source.folder, split=source.split)
 
     def data_root(self) -> Path:
         """Return the folder of the datasets' folders.
@@ -155,7 +162,7 @@ class Trainer:
         if trains_encoder:
             self._encoded.clear()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
-        key = (source.dataset, source.split, source.limit)
+        key = (source.dataset, source.split, source.folder, source.limit)
         if key not in self._encoded:
             crops = self.crops(source)
             model.encoder.to(self.processes.device)
@@ -175,7 +182,6 @@ class Trainer:
     # --- what is said and kept
 
     def _claim(self, resume: bool) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
         resolved = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
         kept = self.out / "recipe.yaml"
         begun = any((self.out / name).exists() for name in ("log.jsonl", "stages", "encoder", "language"))
@@ -194,7 +200,7 @@ class Trainer:
                     expected="the same recipe to resume",
                     do=f"train with {kept}, or choose another folder",
                 )
-        write_whole(kept, resolved)
+        write_note(kept, resolved)
 
     def _same(self, kept: Path) -> bool:
         """Whether a file holds this recipe, written when some options were not there yet."""
@@ -204,9 +210,14 @@ class Trainer:
             return False
 
     def _training_data(self) -> list[dict[str, Any]]:
+        counted = Counter(
+            (sample.dataset, split, sample.licence)  # records keep the dataset they were written from
+            for (_, split, _), crops in sorted(self._crops.items())
+            for sample in crops.samples
+        )
         return [
-            {"dataset": name, "split": split, "samples": len(crops), "licence": crops.samples[0].licence}
-            for (name, split), crops in sorted(self._crops.items())
+            {"dataset": name, "split": split, "samples": count, "licence": licence}
+            for (name, split, licence), count in counted.items()
         ]
 
     def say(self, text: str) -> None:
