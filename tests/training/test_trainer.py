@@ -6,8 +6,11 @@ import pytest
 import yaml
 
 from facemllm.core.errors import DatasetError, TrainingError
+from facemllm.data import read_dataset
 from facemllm.model import AutoFaceMLLM
 from facemllm.training import ThreeStageRecipe, Trainer
+from facemllm.training.language_phase import make_language_model
+from facemllm.training.progress import RunLog
 
 SMALL = (
     "encoder.base.pretrained=false",
@@ -87,3 +90,14 @@ def test_a_start_that_failed_does_not_hold_the_folder(recipe, faces_root, tmp_pa
     trainer = Trainer(None, other, output_dir=tmp_path / "run", data_root=faces_root, progress=False)
     trainer._claim(resume=False)
     assert "seed: 1" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_a_language_model_does_not_go_on_with_other_texts(recipe, faces_root, tmp_path):
+    phase, log = recipe.language_phase, RunLog(tmp_path / "log.jsonl")
+    datasets = [read_dataset("utkface", faces_root, split="all")]
+    options = {"tasks": ("age", "gender"), "folder": tmp_path, "log": log, "progress": False}
+    made = make_language_model(phase, datasets, seed=0, **options)
+    again = make_language_model(phase, datasets, seed=0, **options)
+    assert again.tokenizer.get_vocab() == made.tokenizer.get_vocab()
+    with pytest.raises(TrainingError, match="texts are not those"):
+        make_language_model(phase, datasets, seed=1, **options)

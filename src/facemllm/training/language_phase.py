@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from facemllm.core.errors import TrainingError
 from facemllm.data import Dataset, write_questions, write_unknown
 from facemllm.language import LanguageModel, tiny_language_model
 from facemllm.processing.processor import FaceProcessor
 from facemllm.processing.template import IGNORE
+from facemllm.training.checkpoints import Checkpoints
 from facemllm.training.loop import run_steps
 from facemllm.training.losses import shifted, token_losses
 from facemllm.training.parallel import Processes
@@ -59,6 +63,9 @@ def make_language_model(
         seed: Of texts and weights.
         log: Takes the losses.
         progress: Whether to show a bar.
+
+    Raises:
+        TrainingError: If ``folder`` holds a phase that was begun with other texts.
     """
     pairs = write_texts(datasets, phase.texts, tasks, seed)
     llm = tiny_language_model(
@@ -69,6 +76,8 @@ def make_language_model(
         vocab_size=phase.vocab_size,
         seed=seed,
     )
+    digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    _check_texts(folder / "checkpoint", digest)
     processor, processes = FaceProcessor(llm.tokenizer), Processes()
 
     def loss_of(model: nn.Module, step: int) -> Tensor:
@@ -95,8 +104,21 @@ def make_language_model(
         folder=folder / "checkpoint",
         log=log,
         seed=seed,
+        extra={"texts": digest},
         progress=progress,
         shared=True,
     )
     llm.model.eval()
     return llm
+
+
+def _check_texts(folder: Path, digest: str) -> None:
+    """Refuse to go on with other texts: they make another tokenizer, whose ids the weights do not know."""
+    kept = Checkpoints(folder).peek()
+    if kept is not None and kept.get("texts") != digest:
+        raise TrainingError(
+            "the texts are not those that the language model was trained on",
+            given=f"{folder}, begun with other labels or with another release of facemllm",
+            expected="the same texts, as they make the tokenizer",
+            do="resume with what the run was begun with, or begin anew in another folder",
+        )
