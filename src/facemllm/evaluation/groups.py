@@ -54,7 +54,7 @@ def group_table(
         has = [i for i, row in enumerate(groups) if all(column in row for column in key)]
         names = [" / ".join(groups[i][column] for column in key) for i in has]
         if len(set(names)) > 1:
-            own = [clusters[i] for i in has]
+            own = clusters[has] if isinstance(clusters, np.ndarray) else [clusters[i] for i in has]
             table[" x ".join(key)] = _column(scores[has], names, own, lower_is_better)
     return table
 
@@ -77,7 +77,8 @@ def _column(
             cells[name] = {"n": count, "suppressed": True}
             continue
         own = [i for i, other in enumerate(names) if other == name]
-        found = mean_interval(scores[own], [clusters[i] for i in own])
+        who = clusters[own] if isinstance(clusters, np.ndarray) else [clusters[i] for i in own]
+        found = mean_interval(scores[own], who)
         cells[name] = {
             "n": count,
             "value": round(float(frame.loc[name, "value"]), 5),
