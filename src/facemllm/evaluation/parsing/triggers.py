@@ -66,6 +66,7 @@ def _bits() -> dict[str, int]:
     add(_WITH_NOT, *(words("refusal", name) for name in ("verbs", "gives")))
     add(_NOT, ("not",))
     add(MARK, kinds("context", "answers", "corrections", "conclusions").triggers)
+    add(MARK, ("first", "initially", "originally"))
     add(NO, ("no",))
     add(
         CONTEXT,

@@ -12,6 +12,7 @@ from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
+_ALONE = CLAUSE_BREAKS | {"yes", "no"}
 _TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
 
@@ -24,6 +25,8 @@ def read_yes_no(reading: Reading) -> Parsed:
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
+    if len({label for label, *_ in said}) == 2 and all(word in _ALONE for word in text):
+        return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
     if said and _lead().issuperset(text[: said[0][1]]):
         label, first, end = said[0]
         follows = next((word for word in text[end:] if word not in CLAUSE_BREAKS), "")
