@@ -27,6 +27,10 @@ _OWNERS = frozenset(
     ("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid")
 )
 _LOWER, _UPPER = (frozenset(names) for names in (("lower", "minimum"), ("upper", "maximum")))
+_OF, _ERROR = (
+    frozenset(("of", "is", ":", "about")),
+    frozenset(("margin", "error", "uncertainty", "deviation")),
+)
 _SMALL = 13  # number words below it are ages only with a unit: "one of them", "two people"
 _CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
 _BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
@@ -140,6 +144,8 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
         return None
     if before == "-" and first > 1 and text[first - 2] in ("+", "/"):
         return None
+    if before in _OF and not _ERROR.isdisjoint(text[max(0, first - 5) : first]):
+        return None  # "with a margin of error of 4 years"
     if after[:1] == "代":
         return None
     if number.decade:

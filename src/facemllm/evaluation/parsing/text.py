@@ -45,10 +45,11 @@ _SIGNS = {
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
 _MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
-_CHANGED = frozenset(_MADE)
-"""Tokens that do not stay as they are written."""
-
 _DASHES = frozenset("-—~")
+_CHANGED = _DASHES.union(_MADE)
+"""Tokens that do not stay as they are written, wherever they stand; others have an apostrophe or a comma."""
+
+_THOUSANDS = re.compile(r"\d,\d").search
 _REMEMBERED = 1 << 14  # words whose forms are kept
 
 
@@ -102,12 +103,19 @@ def cut(text: str) -> tuple[list[str], str]:
     """Return the words of a text, which readers work on, and the text they were cut from, in lower case."""
     if text.isascii():
         plain = text.lower()
-        written = _find_ascii(plain)
+        body = plain[:-1] if plain[-1:] == "." else plain
+        if body.replace(" ", "").isalpha():  # nothing but words, as most plain answers
+            written = body.split()
+            if body is not plain:
+                written.append(".")
+        else:
+            written = _find_ascii(plain)
     else:
         plain = _lower(text)
         written = _pattern(plain).findall(plain)
-    if _DASHES.isdisjoint(written):
-        if _CHANGED.isdisjoint(written) and "'" not in plain and "," not in plain:
+    changed = _CHANGED.intersection(written)
+    if _DASHES.isdisjoint(changed):
+        if not changed and "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
             return written, plain
         return [form for word in written for form in _FORMS[word]], plain
     words: list[str] = []

@@ -22,6 +22,8 @@ def read_yes_no(reading: Reading) -> Parsed:
     "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
     """
     text = reading.words
+    if not words("refusal", "enough").isdisjoint(text) and phrases("refusal", "alone").find(text):
+        return reading.nothing()  # "not enough information"
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
