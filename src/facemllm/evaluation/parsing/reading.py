@@ -137,9 +137,9 @@ class Reading:
 
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
-        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         if not self.bits & REFUSAL:
             return []
+        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         questions = dict(asked)
         found = []
         for first, end in self.sentences:

@@ -103,13 +103,7 @@ def cut(text: str) -> tuple[list[str], str]:
     """Return the words of a text, which readers work on, and the text they were cut from, in lower case."""
     if text.isascii():
         plain = text.lower()
-        body = plain[:-1] if plain[-1:] == "." else plain
-        if body.replace(" ", "").isalpha():  # nothing but words, as most plain answers
-            written = body.split()
-            if body is not plain:
-                written.append(".")
-        else:
-            written = _find_ascii(plain)
+        written = _find_ascii(plain)
     else:
         plain = _lower(text)
         written = _pattern(plain).findall(plain)

@@ -106,6 +106,8 @@ def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
 def _denied(clause: Sequence[str]) -> bool:
     if phrases("statements", "denying").find(clause):
         return True
+    if absent := phrases("statements", "bare").find(clause):
+        return "not" not in clause[max(0, absent[0].first - 3) : absent[0].first]
     if words("statements", "denials").isdisjoint(clause):
         return False
     ignored = ignored_words(clause)
