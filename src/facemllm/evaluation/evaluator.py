@@ -11,6 +11,7 @@ from pathlib import Path
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation.asking import Askable, Interviewer
+from facemllm.evaluation.folders import check_folder, clear_folder
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.kept import KeptRecords
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
@@ -47,6 +48,7 @@ def evaluate(
     ray: str | None = None,
     ray_workers: int = 2,
     training_pictures: Iterable[tuple[str, str]] | None = None,
+    overwrite: bool | None = None,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -79,12 +81,16 @@ def evaluate(
         ray_workers: How many.
         training_pictures: Names and paths of pictures the model was trained on: their copies among the test
             pictures are listed, and the scores without them given as ``tasks.<task>.without_copies``.
+        overwrite: Whether to remove answers and a report of another run (another model, dataset, split or
+            setting) from ``output_dir``; False refuses such a folder. By default they are left, and several
+            runs may keep their answers in one file.
 
     Under ``torchrun`` or ``accelerate launch`` every process asks about its share of the pictures, and every
     one returns the same report, which the first alone saves.
 
     Raises:
-        ConfigError: If model, dataset or tasks do not fit.
+        ConfigError: If model, dataset or tasks do not fit, or ``output_dir`` holds another run and
+            ``overwrite`` is False.
         DatasetError: If there is nothing to evaluate on.
         MissingExtraError: If the extra ``eval`` is not installed.
 
@@ -120,7 +126,33 @@ def evaluate(
     together = processes()
     if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
         asked.to(place)
+    part = split if isinstance(dataset, str) else None
+    config = {
+        "model": model_name or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
+        "model_fingerprint": mark,
+        "dataset": name,
+        "root": None if root is None else str(root),
+        "split": split,
+        "tasks": [task.name for task in chosen],
+        "limit": limit,
+        "batch_size": batch_size,
+        "crop": crop,
+        "with_heads": with_heads,
+        "likelihoods": likelihoods,
+        "protocol": None if rules is None else f"{rules.name}, version {rules.version}",
+        "questions": {
+            task.name: [q.text for q in task.questions] for task in chosen if task.name != "attributes"
+        },
+        "parser_version": PARSER_VERSION,
+    }
     store = PredictionStore(path, name, mark, part=together.rank)
+    if path is not None and overwrite is not None:
+        if not overwrite:
+            check_folder(path.parent, config, store)
+        elif together.first:
+            clear_folder(path.parent, config, store)
+        together.gather(None)  # no process writes before all have looked
+        store = PredictionStore(path, name, mark, part=together.rank)
     interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
     began = time.perf_counter()
     new = ask_all(
@@ -144,7 +176,6 @@ def evaluate(
             expected="pictures that can be read",
             do="check the pictures' files",
         )
-    part = split if isinstance(dataset, str) else None
     overlap = find_overlap(asked, samples, name, part, training_pictures)
     for place, sample in enumerate(samples) if heads else ():
         if not (said := store.get(sample.id))["error"]:
@@ -173,27 +204,7 @@ def evaluate(
             "warnings": overlap.warnings,
             "training_overlap": overlap.to_dict(),
             "tasks": results,
-            "config": {
-                "model": model_name
-                or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
-                "model_fingerprint": mark,
-                "dataset": name,
-                "root": None if root is None else str(root),
-                "split": split,
-                "tasks": [task.name for task in chosen],
-                "limit": limit,
-                "batch_size": batch_size,
-                "crop": crop,
-                "with_heads": with_heads,
-                "likelihoods": likelihoods,
-                "protocol": None if rules is None else f"{rules.name}, version {rules.version}",
-                "questions": {
-                    task.name: [q.text for q in task.questions]
-                    for task in chosen
-                    if task.name != "attributes"
-                },
-                "parser_version": PARSER_VERSION,
-            },
+            "config": config,
             "versions": versions(),
             "timing": {"pictures_asked": new, "seconds": round(seconds, 2)},
         },

@@ -60,6 +60,9 @@ class PredictionStore:
         model: Fingerprint of the model and of how it is asked.
         part: Number of the process that writes.
 
+    Attributes:
+        others: Dataset and fingerprint of each other run whose answers are in the files.
+
     Example:
         >>> store = PredictionStore(None, "utkface", "m1")
         >>> store.add("1.jpg", made(answers={"How old?": "34"}))
@@ -70,6 +73,7 @@ class PredictionStore:
     def __init__(self, path: Path | None, dataset: str, model: str, *, part: int = 0) -> None:
         self.path, self.dataset, self.model = path, dataset, model
         self.own = path if path is None or not part else path.with_suffix(f".{part}{path.suffix}")
+        self.others: set[tuple[str, str]] = set()
         self._said: dict[str, tuple[Packed, ...]] = {}
         if self.own is not None and self.own.exists():
             _mend(self.own)
@@ -143,6 +147,8 @@ class PredictionStore:
                     picture=line.get("picture"),
                 )
                 self.take(line["id"], said)
+            else:
+                self.others.add((str(line["dataset"]), str(line["model"])))
         except (ValueError, KeyError, TypeError):
             return  # a damaged line is asked again
 
