@@ -162,13 +162,13 @@ def evaluate(
     records = KeptRecords(samples)
     unreadable: dict[str, str] = {}
     no_face = 0
-    for place, sample in enumerate(samples):
+    for at, sample in enumerate(samples):
         said = store.get(sample.id)
         no_face += said["face"] is False
         if said["error"]:
             unreadable[sample.id] = said["error"]
         else:
-            _keep_answers(records, place, said, chosen)
+            _keep_answers(records, at, said, chosen)
     if not records:
         raise DatasetError(
             "nothing could be evaluated",
@@ -177,9 +177,9 @@ def evaluate(
             do="check the pictures' files",
         )
     overlap = find_overlap(asked, samples, name, part, training_pictures)
-    for place, sample in enumerate(samples) if heads else ():
+    for at, sample in enumerate(samples) if heads else ():
         if not (said := store.get(sample.id))["error"]:
-            _keep_heads(records, place, said, [task for task in chosen if task.name in heads])
+            _keep_heads(records, at, said, [task for task in chosen if task.name in heads])
     results = {}
     for task in chosen:
         own: Sequence[Record] = records.of(task.name)

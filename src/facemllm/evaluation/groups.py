@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from facemllm.evaluation.bootstrap import LEVEL, Array, Interval, mean_interval
 from facemllm.evaluation.extras import need
@@ -24,7 +25,7 @@ CROSSED = ("age_bin", "ethnicity", "gender")
 def group_table(
     scores: Array,
     groups: Sequence[Mapping[str, str]],
-    clusters: Sequence[Any],
+    clusters: Sequence[Any] | npt.NDArray[np.int32],
     *,
     lower_is_better: bool = False,
 ) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def group_table(
 
 
 def _column(
-    scores: Array, names: Sequence[str], clusters: Sequence[Any], lower_is_better: bool
+    scores: Array, names: Sequence[str], clusters: Any, lower_is_better: bool
 ) -> dict[str, Any]:
     fairlearn = need("fairlearn.metrics", "results by group")
     frame = fairlearn.MetricFrame(

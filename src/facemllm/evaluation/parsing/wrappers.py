@@ -152,8 +152,8 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
     named = {str(key).strip().lower().replace(" ", "_"): inner for key, inner in value.items()}
     if task == "age" and (span := _bounds(named)):
         return span
-    if task == "choice" and (told := _letter_and_text(named)):
-        return told
+    if task == "choice" and (both := _letter_and_text(named)):
+        return both
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
         if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
