@@ -78,7 +78,7 @@ def _column(
             cells[name] = {"n": count, "suppressed": True}
             continue
         own = [i for i, other in enumerate(names) if other == name]
-        who = clusters[own] if isinstance(clusters, np.ndarray) else [clusters[i] for i in own]
+        who: Any = clusters[own] if isinstance(clusters, np.ndarray) else [clusters[i] for i in own]
         found = mean_interval(scores[own], who)
         cells[name] = {
             "n": count,
