@@ -60,9 +60,7 @@ def group_table(
     return table
 
 
-def _column(
-    scores: Array, names: Sequence[str], clusters: Any, lower_is_better: bool
-) -> dict[str, Any]:
+def _column(scores: Array, names: Sequence[str], clusters: Any, lower_is_better: bool) -> dict[str, Any]:
     fairlearn = need("fairlearn.metrics", "results by group")
     frame = fairlearn.MetricFrame(
         metrics={"n": fairlearn.count, "value": fairlearn.mean_prediction},
