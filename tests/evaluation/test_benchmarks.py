@@ -178,6 +178,38 @@ def test_facebench_compares_only_the_first_of_a_list():
     assert score_facebench(lines)["official"]["OEQ"]["bleu_score_1"] == 1.0
 
 
+def test_facebench_has_the_scores_of_its_packages():
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    lines = [_line("OEQ", "Dark brown hair", "Brown hair"), _line("OEQ", ["x y", "z"], ["x y w"])]
+    one, both = (score_facebench(lines[:n])["official"]["OEQ"] for n in (1, 2))
+    # Two of three words are right, and all of the key's two: F is 4/5; of pairs of words one of two and one.
+    assert (one["rouge1"], one["rougeL"], one["rouge2"]) == (0.8, 0.8, pytest.approx(2 / 3, abs=1e-5))
+    assert one["fmeasure"] == one["bleu_score_1"] == 0.0  # "d" is not "b"
+    smooth = SmoothingFunction().method1
+    listed = sentence_bleu([["x", "y", "w"]], ["x", "y"], smoothing_function=smooth)
+    assert both["bleu_score"] == pytest.approx(listed / 2, abs=1e-5)
+    assert both["precision"] == pytest.approx((2 / 3) / 2, abs=1e-5)  # of the key's three words two are said
+    assert both["recall"] == pytest.approx(1 / 2, abs=1e-5)
+    assert (both["rouge1"], both["rouge_count"]) == (0.8, 1)  # the rule has no ROUGE of lists
+
+
+def test_facebench_without_the_packages_has_bleu_1_alone(monkeypatch):
+    monkeypatch.setattr("facemllm.evaluation.benchmarks.facebench.has_packages", lambda: False)
+    official = score_facebench([_line("OEQ", "Brown", "Black")])["official"]["OEQ"]
+    assert official == {"count": 1, "miss": 0, "error": 0, "needs_judge": 0, "bleu_score_1": 1.0}
+
+
+@pytest.mark.parametrize("said", ["Brown", "Black hair, short", "an apple", "B"])
+@pytest.mark.parametrize("key", ["Black", "brown", ["Black", "Brown"]])
+def test_our_bleu_1_is_that_of_the_package(said, key):
+    from facemllm.evaluation.benchmarks.facebench import _normal, first_letter_bleu
+    from facemllm.evaluation.benchmarks.facebench_text import text_scores
+
+    scores = text_scores(said, key, _normal(said[0]), _normal(key[0]))
+    assert scores["bleu_score_1"] == pytest.approx(first_letter_bleu(said, key))
+
+
 def test_facebench_by_view_and_what_is_missed():
     lines = [
         _line("TFQ", "Yes", "Yes", ["Yes", "No"]) | {"metadata": {"view": "Appearance"}},

@@ -59,12 +59,16 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Pictures asked about together.")] = 32,
     crop: Crop = None,
     plots: Annotated[bool, typer.Option(help="Draw plots.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what another run left in the folder.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no tables.")] = False,
 ) -> None:
     """Ask a model about a dataset's faces; write report.html, .json and .md, results.jsonl and plots.
 
-    An interrupted run goes on where it stopped: answers are kept in predictions.jsonl. Under `torchrun` or
-    `accelerate launch`, every process asks about its share of the pictures.
+    An interrupted run goes on where it stopped: answers are kept in predictions.jsonl. A folder that holds a
+    run of another model, dataset, split or setting is refused unless --overwrite is given. Under `torchrun`
+    or `accelerate launch`, every process asks about its share of the pictures.
     """
     from facemllm.evaluation import evaluate as run
     from facemllm.evaluation.models import resolve_model
@@ -89,6 +93,7 @@ def evaluate(
         protocol=protocol,
         ray=ray,
         ray_workers=ray_workers,
+        overwrite=overwrite,
         training_pictures=None if training_pictures is None else pictures_of(training_pictures),
     )
     if not processes().first:

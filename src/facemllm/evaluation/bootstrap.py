@@ -17,7 +17,7 @@ from facemllm.evaluation.extras import need
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_BATCH = 1_000_000  # numbers held at once while resampling
+_BATCH = 250_000  # numbers held at once while resampling
 
 Array = npt.NDArray[np.float64]
 
@@ -89,16 +89,40 @@ def recall_interval(
         clusters: As in :func:`interval`.
         count: How many kinds there are.
     """
+    return binned_interval((hits, np.ones_like(hits)), kinds, clusters, count, mean_recall_of)
+
+
+def binned_interval(
+    values: Sequence[Array],
+    kinds: npt.NDArray[np.int64],
+    clusters: Sequence[Any],
+    count: int,
+    finish: Callable[[Array], Array],
+) -> Interval | None:
+    """Return the interval of a statistic of sums by kind, in memory that grows with clusters.
+
+    Args:
+        values: What each of n answers adds, V arrays [n].
+        kinds: Which of ``count`` kinds each is of; -1 for none.
+        clusters: As in :func:`interval`.
+        count: How many kinds there are.
+        finish: From sums [..., V x count] to the statistic [...].
+    """
     index, people = _numbered(clusters)
-    by_cluster = np.zeros((people, 2 * count))
+    by_cluster = np.zeros((people, len(values) * count))
     of = kinds >= 0
-    np.add.at(by_cluster, (index[of], kinds[of]), hits[of])
-    np.add.at(by_cluster, (index[of], count + kinds[of]), 1.0)
-    return _drawn(by_cluster, mean_recall_of)
+    if not of.all():
+        index, kinds, values = index[of], kinds[of], [one[of] for one in values]
+    for place, one in enumerate(values):
+        np.add.at(by_cluster, (index, place * count + kinds), one)
+    return _drawn(by_cluster, finish)
 
 
 def _numbered(clusters: Sequence[Any]) -> tuple[npt.NDArray[np.int64], int]:
     """Return the number of each answer's cluster, in the order of their names, and how many there are."""
+    if isinstance(clusters, np.ndarray) and clusters.dtype.kind in "iu":
+        found, index = np.unique(clusters, return_inverse=True)
+        return index.astype(np.int64, copy=False), len(found)
     numbers = {name: number for number, name in enumerate(sorted({str(one) for one in clusters}))}
     return np.fromiter((numbers[str(one)] for one in clusters), np.int64, len(clusters)), len(numbers)
 
@@ -108,11 +132,19 @@ def _drawn(by_cluster: Array, finish: Callable[[Array], Array]) -> Interval | No
     count = len(by_cluster)
     if count < 2:
         return None
+
+    def of_drawn(drawn: npt.NDArray[np.int64], axis: int) -> Array:
+        """Return the statistic of each row of drawn clusters [R, count]: how often each counts, summed."""
+        rows = np.reshape(drawn, (-1, count))
+        flat = (rows + np.arange(len(rows))[:, None] * count).ravel()
+        times = np.bincount(flat, minlength=rows.size).reshape(rows.shape)
+        return finish(times.astype(np.float64) @ by_cluster).reshape(np.shape(drawn)[:-1])
+
     result = stats.bootstrap(
         (np.arange(count),),
-        lambda drawn, axis: finish(by_cluster[drawn].sum(axis=-2)),
+        of_drawn,
         n_resamples=RESAMPLES,
-        batch=max(1, _BATCH // by_cluster.size),
+        batch=max(1, _BATCH // count),
         vectorized=True,
         confidence_level=LEVEL,
         method="percentile",
@@ -124,4 +156,5 @@ def _drawn(by_cluster: Array, finish: Callable[[Array], Array]) -> Interval | No
 
 def mean_interval(scores: Array, clusters: Sequence[Any]) -> Interval | None:
     """Return the interval of the mean of scores [n]."""
-    return interval(np.stack([scores, np.ones_like(scores)], axis=1), clusters)
+    index, count = _numbered(clusters)
+    return _drawn(np.stack([np.bincount(index, weights, count) for weights in (scores, None)], 1), mean_of)

@@ -6,20 +6,19 @@ say "0.9" whatever they see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from facemllm.evaluation.bootstrap import Array, interval
-from facemllm.evaluation.extras import need
+from facemllm.evaluation.bootstrap import Array, binned_interval
 
 BINS = 15
 _FEWEST = 20
 
 
 def calibration_metrics(
-    probabilities: Sequence[Mapping[str, float]],
+    probabilities: Iterable[Mapping[str, float]],
     truth: Sequence[str],
     clusters: Sequence[Any],
     bins: int = BINS,
@@ -44,30 +43,23 @@ def calibration_metrics(
         >>> result["ece"], result["accuracy"], result["confidence"]
         (0.0, 0.8, 0.8)
     """
-    metrics = need("sklearn.metrics", "metrics")
-    chosen = [max(one, key=lambda option: one[option]) for one in probabilities]
-    confidence = np.array([one[option] for one, option in zip(probabilities, chosen, strict=True)])
-    right = np.array([float(a == b) for a, b in zip(chosen, truth, strict=True)])
+    confidence, right, brier = np.zeros((3, len(truth)))
+    for place, (one, label) in enumerate(zip(probabilities, truth, strict=True)):
+        chosen = max(one, key=lambda option: one[option])
+        confidence[place], right[place] = one[chosen], chosen == label
+        brier[place] = sum((p - (option == label)) ** 2 for option, p in one.items())
     index = np.minimum((confidence * bins).astype(int), bins - 1)
-    sums = np.zeros((len(right), 3 * bins))  # of answers, of hits and of confidence, in each bin
-    rows = np.arange(len(right))
-    for offset, values in enumerate((np.ones(len(right)), right, confidence)):
-        sums[rows, offset * bins + index] = values
-    brier = np.array(
-        [
-            sum((p - (o == t)) ** 2 for o, p in one.items())
-            for one, t in zip(probabilities, truth, strict=True)
-        ]
-    )
-    bounds = interval(sums, clusters, _ece_of)
+    counted = (np.ones(len(right)), right, confidence)
+    sums = np.concatenate([np.bincount(index, values, bins) for values in counted])
+    bounds = binned_interval(counted, index, clusters, bins, _ece_of)
     return {
         "n": len(right),
-        "accuracy": round(float(metrics.accuracy_score(list(truth), chosen)), 5),
+        "accuracy": round(float(right.mean()), 5),
         "confidence": round(float(confidence.mean()), 5),
-        "ece": round(float(_ece_of(sums.sum(axis=0))), 5),
+        "ece": round(float(_ece_of(sums)), 5),
         "brier": round(float(brier.mean()), 5),
         "intervals": {"ece": bounds.to_list() if bounds else None},
-        "reliability": _curve(sums.sum(axis=0), bins),
+        "reliability": _curve(sums, bins),
     }
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation.asking import Askable, Interviewer
+from facemllm.evaluation.folders import check_folder, clear_folder
 from facemllm.evaluation.head_results import head_value
+from facemllm.evaluation.kept import KeptRecords
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
 from facemllm.evaluation.models import resolve_model
 from facemllm.evaluation.overlap import find_overlap
-from facemllm.evaluation.parsing import PARSER_VERSION
+from facemllm.evaluation.parsing import PARSER_VERSION, Outcome
 from facemllm.evaluation.protocols import Protocol, load_protocol
-from facemllm.evaluation.records import Record, brief, read_answer, summarise, summarise_protocol
+from facemllm.evaluation.records import Record, brief, summarise, summarise_protocol
 from facemllm.evaluation.report import Report
 from facemllm.evaluation.running import Running, ask_all, questions_about
 from facemllm.evaluation.spread import device, processes
-from facemllm.evaluation.store import PredictionStore, fingerprint
+from facemllm.evaluation.store import PredictionStore, Said, fingerprint
 from facemllm.evaluation.tasks import EvalTask, supported_tasks
 from facemllm.evaluation.versions import versions
 
@@ -46,6 +48,7 @@ def evaluate(
     ray: str | None = None,
     ray_workers: int = 2,
     training_pictures: Iterable[tuple[str, str]] | None = None,
+    overwrite: bool | None = None,
 ) -> Report:
     """Ask a model about every labelled face of a dataset and compare the answers with the labels.
 
@@ -78,12 +81,16 @@ def evaluate(
         ray_workers: How many.
         training_pictures: Names and paths of pictures the model was trained on: their copies among the test
             pictures are listed, and the scores without them given as ``tasks.<task>.without_copies``.
+        overwrite: Whether to remove answers and a report of another run (another model, dataset, split or
+            setting) from ``output_dir``; False refuses such a folder. By default they are left, and several
+            runs may keep their answers in one file.
 
     Under ``torchrun`` or ``accelerate launch`` every process asks about its share of the pictures, and every
     one returns the same report, which the first alone saves.
 
     Raises:
-        ConfigError: If model, dataset or tasks do not fit.
+        ConfigError: If model, dataset or tasks do not fit, or ``output_dir`` holds another run and
+            ``overwrite`` is False.
         DatasetError: If there is nothing to evaluate on.
         MissingExtraError: If the extra ``eval`` is not installed.
 
@@ -119,16 +126,49 @@ def evaluate(
     together = processes()
     if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
         asked.to(place)
+    part = split if isinstance(dataset, str) else None
+    config = {
+        "model": model_name or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
+        "model_fingerprint": mark,
+        "dataset": name,
+        "root": None if root is None else str(root),
+        "split": split,
+        "tasks": [task.name for task in chosen],
+        "limit": limit,
+        "batch_size": batch_size,
+        "crop": crop,
+        "with_heads": with_heads,
+        "likelihoods": likelihoods,
+        "protocol": None if rules is None else f"{rules.name}, version {rules.version}",
+        "questions": {
+            task.name: [q.text for q in task.questions] for task in chosen if task.name != "attributes"
+        },
+        "parser_version": PARSER_VERSION,
+    }
     store = PredictionStore(path, name, mark, part=together.rank)
+    if path is not None and overwrite is not None:
+        if not overwrite:
+            check_folder(path.parent, config, store)
+        elif together.first:
+            clear_folder(path.parent, config, store)
+        together.gather(None)  # no process writes before all have looked
+        store = PredictionStore(path, name, mark, part=together.rank)
     interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
     began = time.perf_counter()
     new = ask_all(
         interviewer, store, samples, chosen, Running(batch_size, progress, together, ray, ray_workers)
     )
     seconds = time.perf_counter() - began
-    records = list(_records(store, samples, chosen))
-    said = [store.get(sample.id) for sample in samples]
-    unreadable = {sample.id: one["error"] for sample, one in zip(samples, said, strict=True) if one["error"]}
+    records = KeptRecords(samples)
+    unreadable: dict[str, str] = {}
+    no_face = 0
+    for at, sample in enumerate(samples):
+        said = store.get(sample.id)
+        no_face += said["face"] is False
+        if said["error"]:
+            unreadable[sample.id] = said["error"]
+        else:
+            _keep_answers(records, at, said, chosen)
     if not records:
         raise DatasetError(
             "nothing could be evaluated",
@@ -136,12 +176,13 @@ def evaluate(
             expected="pictures that can be read",
             do="check the pictures' files",
         )
-    part = split if isinstance(dataset, str) else None
     overlap = find_overlap(asked, samples, name, part, training_pictures)
-    head_records = list(_head_records(store, samples, chosen, heads))
+    for at, sample in enumerate(samples) if heads else ():
+        if not (said := store.get(sample.id))["error"]:
+            _keep_heads(records, at, said, [task for task in chosen if task.name in heads])
     results = {}
     for task in chosen:
-        own = [record for record in records if record.task == task.name]
+        own: Sequence[Record] = records.of(task.name)
         results[task.name] = summarise(task, own)
         if overlap.copies:
             unseen = [record for record in own if record.sample not in overlap.copies]
@@ -151,8 +192,7 @@ def evaluate(
         if likelihoods and (found := score_likelihoods(store, samples, task)):
             results[task.name]["likelihood"] = found
         if task.name in heads:
-            own = [record for record in head_records if record.task == task.name]
-            results[task.name]["head"] = summarise(task, own)
+            results[task.name]["head"] = summarise(task, records.of(task.name, head=True))
     return Report(
         summary={
             "dataset": name,
@@ -160,35 +200,15 @@ def evaluate(
             "samples": len(samples),
             "skipped_records": skipped,
             "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
-            "no_face": Counter(one["face"] for one in said)[False],
+            "no_face": no_face,
             "warnings": overlap.warnings,
             "training_overlap": overlap.to_dict(),
             "tasks": results,
-            "config": {
-                "model": model_name
-                or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
-                "model_fingerprint": mark,
-                "dataset": name,
-                "root": None if root is None else str(root),
-                "split": split,
-                "tasks": [task.name for task in chosen],
-                "limit": limit,
-                "batch_size": batch_size,
-                "crop": crop,
-                "with_heads": with_heads,
-                "likelihoods": likelihoods,
-                "protocol": None if rules is None else f"{rules.name}, version {rules.version}",
-                "questions": {
-                    task.name: [q.text for q in task.questions]
-                    for task in chosen
-                    if task.name != "attributes"
-                },
-                "parser_version": PARSER_VERSION,
-            },
+            "config": config,
             "versions": versions(),
             "timing": {"pictures_asked": new, "seconds": round(seconds, 2)},
         },
-        records=[*records, *head_records],
+        records=records,
     )
 
 
@@ -235,46 +255,19 @@ def draw(samples: list[FaceSample], limit: int | None) -> list[FaceSample]:
     return [sample for sample in samples if sample.id in drawn]
 
 
-def _records(
-    store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask]
-) -> Iterator[Record]:
-    for sample in samples:
-        said = store.get(sample.id)
-        for task, question in questions_about(sample, tasks):
-            text = said["answers"].get(question.text)
-            if text is None or said["error"]:
-                continue
-            yield read_answer(
-                task,
-                text,
-                sample=sample.id,
-                question=question,
-                truth=task.truth(sample, question),
-                cluster=sample.identity or sample.id,
-                groups=sample.groups,
-                image=sample.image,
-            )
+def _keep_answers(records: KeptRecords, place: int, said: Said, tasks: Sequence[EvalTask]) -> None:
+    for task, question in questions_about(records.samples[place], tasks):
+        text = said["answers"].get(question.text)
+        if text is not None:
+            parsed = task.read(text)
+            value = task.prediction(parsed.label) if parsed.outcome == "answer" else None
+            records.add(place, task, question, text, parsed.outcome, value)
 
 
-def _head_records(
-    store: PredictionStore, samples: Sequence[FaceSample], tasks: Sequence[EvalTask], heads: Sequence[str]
-) -> Iterator[Record]:
-    for sample in samples:
-        said = store.get(sample.id)
-        for task, question in questions_about(sample, tasks):
-            if task.name not in heads or task.name not in said["heads"] or said["error"]:
-                continue
-            value = head_value(task, question, said["heads"][task.name])
-            yield Record(
-                sample=sample.id,
-                task=task.name,
-                question=question,
-                text=str(value),
-                outcome="answer" if value is not None else "unparsed",
-                prediction=None if value is None else task.prediction(value),
-                truth=task.truth(sample, question),
-                cluster=sample.identity or sample.id,
-                groups=sample.groups,
-                image=sample.image,
-                head=True,
-            )
+def _keep_heads(records: KeptRecords, place: int, said: Said, tasks: Sequence[EvalTask]) -> None:
+    for task, question in questions_about(records.samples[place], tasks):
+        if task.name in said["heads"]:
+            found = head_value(task, question, said["heads"][task.name])
+            value = None if found is None else task.prediction(found)
+            outcome: Outcome = "unparsed" if found is None else "answer"
+            records.add(place, task, question, str(found), outcome, value, head=True)

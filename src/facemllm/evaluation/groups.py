@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from facemllm.evaluation.bootstrap import LEVEL, Array, Interval, mean_interval
 from facemllm.evaluation.extras import need
@@ -24,7 +25,7 @@ CROSSED = ("age_bin", "ethnicity", "gender")
 def group_table(
     scores: Array,
     groups: Sequence[Mapping[str, str]],
-    clusters: Sequence[Any],
+    clusters: Sequence[Any] | npt.NDArray[np.int32],
     *,
     lower_is_better: bool = False,
 ) -> dict[str, Any]:
@@ -54,14 +55,12 @@ def group_table(
         has = [i for i, row in enumerate(groups) if all(column in row for column in key)]
         names = [" / ".join(groups[i][column] for column in key) for i in has]
         if len(set(names)) > 1:
-            own = [clusters[i] for i in has]
+            own = clusters[has] if isinstance(clusters, np.ndarray) else [clusters[i] for i in has]
             table[" x ".join(key)] = _column(scores[has], names, own, lower_is_better)
     return table
 
 
-def _column(
-    scores: Array, names: Sequence[str], clusters: Sequence[Any], lower_is_better: bool
-) -> dict[str, Any]:
+def _column(scores: Array, names: Sequence[str], clusters: Any, lower_is_better: bool) -> dict[str, Any]:
     fairlearn = need("fairlearn.metrics", "results by group")
     frame = fairlearn.MetricFrame(
         metrics={"n": fairlearn.count, "value": fairlearn.mean_prediction},
@@ -77,7 +76,8 @@ def _column(
             cells[name] = {"n": count, "suppressed": True}
             continue
         own = [i for i, other in enumerate(names) if other == name]
-        found = mean_interval(scores[own], [clusters[i] for i in own])
+        who: Any = clusters[own] if isinstance(clusters, np.ndarray) else [clusters[i] for i in own]
+        found = mean_interval(scores[own], who)
         cells[name] = {
             "n": count,
             "value": round(float(frame.loc[name, "value"]), 5),

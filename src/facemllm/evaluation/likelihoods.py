@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from facemllm.core.errors import ConfigError
@@ -11,7 +11,7 @@ from facemllm.evaluation.asking import Askable
 from facemllm.evaluation.calibration import calibration_metrics
 from facemllm.evaluation.metrics import attribute_metrics, class_metrics
 from facemllm.evaluation.store import PredictionStore
-from facemllm.evaluation.tasks import EvalTask
+from facemllm.evaluation.tasks import EvalTask, Question
 
 _KEPT = ("accuracy", "balanced_accuracy", "macro_f1", "intervals", "per_attribute")
 
@@ -43,22 +43,30 @@ def score_likelihoods(
 
     None where nothing was chosen.
     """
-    truth, chosen, names, clusters = [], [], [], []
-    for sample in samples:
-        kept = store.get(sample.id)["chosen"]
-        for question in task.questions:
-            right = task.truth(sample, question)
-            if right is not None and question.text in kept:
-                truth.append(right)
-                chosen.append(kept[question.text])
-                names.append(str(question.attribute))
-                clusters.append(sample.identity or sample.id)
+    truth, likeliest, names, clusters = [], [], [], []
+    for sample, question, right, chances in _chosen(store, samples, task):
+        truth.append(right)
+        likeliest.append(max(chances, key=lambda option: chances[option]))
+        names.append(str(question.attribute))
+        clusters.append(sample.identity or sample.id)
     if not truth:
         return None
-    likeliest = [max(one, key=lambda option: one[option]) for one in chosen]
     if task.name == "attributes":
         scored = attribute_metrics(names, truth, likeliest, clusters)
     else:
         scored = class_metrics(truth, likeliest, clusters, task.classes)
     kept_scores = {key: scored[key] for key in _KEPT if key in scored}
-    return {"n": len(truth), **kept_scores, "calibration": calibration_metrics(chosen, truth, clusters)}
+    again = (chances for *_, chances in _chosen(store, samples, task))
+    return {"n": len(truth), **kept_scores, "calibration": calibration_metrics(again, truth, clusters)}
+
+
+def _chosen(
+    store: PredictionStore, samples: Sequence[FaceSample], task: EvalTask
+) -> Iterator[tuple[FaceSample, Question, Any, dict[str, float]]]:
+    """Yield sample, question, right answer and probabilities by option, unpacked one sample at a time."""
+    for sample in samples:
+        kept = store.get(sample.id)["chosen"]
+        for question in task.questions:
+            right = task.truth(sample, question)
+            if right is not None and question.text in kept:
+                yield sample, question, right, kept[question.text]

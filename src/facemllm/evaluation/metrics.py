@@ -121,7 +121,7 @@ def pose_metrics(
         result[f"n_{axis}"] = len(stated)
         result[f"mae_{axis}"] = _round(sklearn.mean_absolute_error(right, said)) if stated else None
         bounds[f"mae_{axis}"] = mean_interval(
-            np.abs(np.subtract(said, right, dtype=float)), [clusters[i] for i in stated]
+            np.abs(np.subtract(said, right, dtype=float)), _picked(clusters, stated)
         )
     whole = [i for i, answer in enumerate(predicted) if truth[i].keys() <= answer.keys()]
     labels, answers = (
@@ -129,7 +129,7 @@ def pose_metrics(
     )
     angles = geodesic_degrees(labels, answers)
     result |= {"n_geodesic": len(whole), "geodesic": _round(angles.mean()) if whole else None}
-    bounds["geodesic"] = mean_interval(angles, [clusters[i] for i in whole])
+    bounds["geodesic"] = mean_interval(angles, _picked(clusters, whole))
     known = [result[f"mae_{axis}"] for axis in axes if result[f"mae_{axis}"] is not None]
     return result | {"mae": _round(np.mean(known)) if known else None, "intervals": _intervals(**bounds)}
 
@@ -147,18 +147,16 @@ def attribute_metrics(
     """
     each: dict[str, Result] = {}
     order = sorted(set(names))
-    places: dict[str, list[int]] = {name: [] for name in order}
-    for place, name in enumerate(names):
-        places[name].append(place)
-    for name, own in places.items():
-        right, said, who = ([values[i] for i in own] for values in (truth, predicted, clusters))
+    numbers = {name: number for number, name in enumerate(order)}
+    kinds = np.fromiter((numbers[name] for name in names), np.int64, len(names))
+    for number, name in enumerate(order):
+        own = np.flatnonzero(kinds == number)
+        right, said, who = (_picked(values, own) for values in (truth, predicted, clusters))
         full = class_metrics(right, said, who, ["yes", "no"])
         each[name] = {"n": len(own)} | {
             key: full[key] for key in ("accuracy", "balanced_accuracy", "intervals")
         }
     hits = _hits(truth, predicted)
-    numbers = {name: number for number, name in enumerate(order)}
-    kinds = np.array([numbers[name] for name in names])
     by_name = recall_interval(hits, kinds, clusters, len(order))
     return {
         "accuracy": _round(np.mean([one["accuracy"] for one in each.values()])),
@@ -169,7 +167,11 @@ def attribute_metrics(
 
 
 def _hits(truth: Sequence[Any], predicted: Sequence[Any]) -> Array:
-    return np.array([float(a == b) for a, b in zip(truth, predicted, strict=True)])
+    return np.fromiter((a == b for a, b in zip(truth, predicted, strict=True)), np.float64, len(truth))
+
+
+def _picked(values: Any, places: Any) -> Any:
+    return values[places] if isinstance(values, np.ndarray) else [values[place] for place in places]
 
 
 def _bin(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,16 +52,23 @@ class _Remembered:
 
 @contextmanager
 def looking_once(model: Any) -> Iterator[Detectors]:
-    """Let a FaceMLLM encode each crop once, and its detector look once, while a batch is asked about."""
-    encode = getattr(model, "encode", None)
-    if not callable(encode) or "encode" in vars(model) or not hasattr(model, "trunk_cache"):
+    """Let a FaceMLLM encode each crop once, and its detector look once, while a batch is asked about.
+
+    Trunks that it reads are forgotten with the batch: no picture of an evaluation comes again, and a cache
+    that fills with their keys and values would grow with the number of pictures. What the model remembered
+    before, it remembers afterwards.
+    """
+    encode, cache = getattr(model, "encode", None), getattr(model, "trunk_cache", None)
+    if not callable(encode) or "encode" in vars(model) or cache is None:
         yield Detectors()
         return
     model.encode = _remembering(encode)
+    model.trunk_cache = copy.deepcopy(cache)  # as large, and empty
     try:
         yield Detectors()
     finally:
         del model.encode
+        model.trunk_cache = cache
 
 
 def _remembering(encode: Any) -> Any:

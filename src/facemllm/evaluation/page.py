@@ -134,16 +134,16 @@ def _task(name: str, task: Mapping[str, Any], records: Sequence[Record], faces: 
 
 
 def _scatters(name: str, task: Mapping[str, Any], records: Sequence[Record]) -> Iterator[str]:
-    own = [r for r in records if r.task == name and not r.head and r.outcome == "answer"]
+    own = (
+        (r.truth, r.prediction) for r in records if r.task == name and not r.head and r.outcome == "answer"
+    )
     if name == "age" and "mae" in task:
-        drawn_years = charts.scatter([(r.truth, r.prediction) for r in own], "years")
+        drawn_years = charts.scatter(list(own), "years")
         yield f"<h3>Answers against labels</h3>{drawn_years}"
     if name == "pose":
-        drawn = []
+        drawn, poses = [], list(own)
         for axis in ("pan", "tilt"):
-            pairs = [
-                (r.truth[axis], r.prediction[axis]) for r in own if axis in r.truth and axis in r.prediction
-            ]
+            pairs = [(truth[axis], said[axis]) for truth, said in poses if axis in truth and axis in said]
             drawn.append(f"<div><b>{axis}</b>{charts.scatter(pairs, 'degrees')}</div>")
         yield f'<h3>Answers against labels</h3><div class="side">{"".join(drawn)}</div>'
 

@@ -11,7 +11,6 @@ import numpy as np
 from facemllm.evaluation.extras import need
 
 if TYPE_CHECKING:
-    from facemllm.evaluation.records import Record
     from facemllm.evaluation.report import Report
 
 _MOST_BARS = 24
@@ -28,18 +27,20 @@ def draw_all(report: Report, folder: Path) -> list[str]:
     plots.mkdir(exist_ok=True)
     drawn = []
     for name, task in report.tasks.items():
-        records = [r for r in report.records if r.task == name and not r.head and r.outcome == "answer"]
+        answers = (
+            (r.truth, r.prediction)
+            for r in report.records
+            if r.task == name and not r.head and r.outcome == "answer"
+        )
         if "confusion" in task:
             drawn.append(_save(_confusion(name, task), plots, f"{name}_confusion.png"))
         if name == "age" and "mae" in task:
-            pairs = [(r.truth, r.prediction) for r in records]
-            drawn.append(_save(_scatter("age", "years", pairs), plots, "age_scatter.png"))
+            drawn.append(_save(_scatter("age", "years", list(answers)), plots, "age_scatter.png"))
         if name == "pose":
+            poses = list(answers)
             for axis in ("pan", "tilt"):
                 drawn.append(
-                    _save(
-                        _scatter(axis, "degrees", _angles(records, axis)), plots, f"pose_{axis}_scatter.png"
-                    )
+                    _save(_scatter(axis, "degrees", _angles(poses, axis)), plots, f"pose_{axis}_scatter.png")
                 )
         for column, found in task.get("by_group", {}).get("columns", {}).items():
             shown = {group: cell for group, cell in found["groups"].items() if "value" in cell}
@@ -107,5 +108,5 @@ def _bars(title: str, by_group: dict[str, Any], shown: dict[str, Any]) -> Any:
     return figure
 
 
-def _angles(records: Sequence[Record], axis: str) -> list[tuple[float, float]]:
-    return [(r.truth[axis], r.prediction[axis]) for r in records if axis in r.prediction]
+def _angles(poses: Sequence[tuple[Any, Any]], axis: str) -> list[tuple[float, float]]:
+    return [(truth[axis], said[axis]) for truth, said in poses if axis in said]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from facemllm.evaluation.bootstrap import mean_interval
 from facemllm.evaluation.groups import group_table
@@ -102,7 +104,6 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     ``refused``, ``unparsed``, ``ambiguous`` and ``wrong_type`` are counts that with
     ``answered`` add up to ``n``.
     """
-    answered = [record for record in records if record.outcome == "answer"]
     found = Counter(record.outcome for record in records)
     counts = {name: found[outcome] for outcome, name in COUNTS.items()}
     n = len(records)
@@ -114,29 +115,38 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     result["images"] = len({record.sample for record in records})
     if task.notes:
         result["notes"] = list(task.notes)
-    if not answered:
+    if not counts["answered"]:
         return result
-    truth, predicted = [record.truth for record in answered], [record.prediction for record in answered]
-    clusters = [record.cluster for record in answered]
-    result |= task.score([record.question for record in answered], truth, predicted, clusters)
+    # One value of each answer is held at a time, not the records, which may be made as they are looked at.
+    who = _numbers([record.cluster for record in records])
+    said = np.fromiter((record.outcome == "answer" for record in records), bool, n)
+    truth = [record.truth for record in records if record.outcome == "answer"]
+    predicted = [record.prediction for record in records if record.outcome == "answer"]
+    clusters = who[said]
+    questions = [record.question for record in records if record.outcome == "answer"]
+    result |= task.score(questions, truth, predicted, clusters)
+    del questions
     scores = task.scores(truth, predicted)
     is_error = task.group_score == "mae"
     if not is_error:
         result["accuracy_all"] = round(float(scores.sum()) / n, 5)
-    if len(answered) < n:
-        said = np.array([float(record.outcome == "answer") for record in records])
-        result["answered_by_group"] = group_table(
-            said, [record.groups for record in records], [record.cluster for record in records]
-        )
+    groups = [record.groups for record in records]
+    if counts["answered"] < n:
+        result["answered_by_group"] = group_table(said.astype(np.float64), groups, who)
+        groups = list(compress(groups, said))
     result["by_group"] = {
         "metric": task.group_score,
         "overall": round(float(scores.mean()), 5),
         "interval": bounds.to_list() if (bounds := mean_interval(scores, clusters)) else None,
-        "columns": group_table(
-            scores, [record.groups for record in answered], clusters, lower_is_better=is_error
-        ),
+        "columns": group_table(scores, groups, clusters, lower_is_better=is_error),
     }
     return result
+
+
+def _numbers(names: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return the place of each name in the order of all, which is what intervals are drawn by."""
+    places = {name: place for place, name in enumerate(sorted(set(names)))}
+    return np.fromiter((places[name] for name in names), np.int32, len(names))
 
 
 def brief(summary: Result) -> Result:

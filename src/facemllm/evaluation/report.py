@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,24 +67,25 @@ class Report:
         if not processes().first:
             return folder
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "report.json", json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
-        lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in self.records)
-        _write(folder / "results.jsonl", "".join(f"{line}\n" for line in lines))
+        _write(folder / "report.json", [json.dumps(self.to_dict(), ensure_ascii=False, indent=2), "\n"])
+        lines = (json.dumps(record.to_dict(), ensure_ascii=False) + "\n" for record in self.records)
+        _write(folder / "results.jsonl", lines)
         drawn: list[str] = []
         if plots:
             from facemllm.evaluation.plots import draw_all
 
             drawn = draw_all(self, folder)
-        _write(folder / "report.md", render_markdown(self.summary, drawn))
-        _write(folder / "report.html", self.to_html(faces=faces))
+        _write(folder / "report.md", [render_markdown(self.summary, drawn)])
+        _write(folder / "report.html", [self.to_html(faces=faces)])
         return folder
 
     def __str__(self) -> str:
         return self.to_markdown()
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, lines: Iterable[str]) -> None:
     """Replace a file in one step, so that nobody reads half of it."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
     part.replace(path)

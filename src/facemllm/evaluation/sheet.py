@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from heapq import nlargest
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,15 +24,15 @@ def worst(records: Sequence[Record], task: str, most: int = _EACH) -> list[tuple
 
     Of equally wrong answers, those come first that stand first in the dataset.
     """
-    wrong = [
+    wrong = (
         (record, error)
         for record in records
         if record.task == task
         and not record.head
         and record.outcome == "answer"
         and (error := _error(record)) > 0
-    ]
-    return sorted(wrong, key=lambda pair: -pair[1])[:most]
+    )
+    return nlargest(most, wrong, key=lambda pair: pair[1])
 
 
 def render_sheet(records: Sequence[Record], task: str, faces: Faces = "blurred") -> str:

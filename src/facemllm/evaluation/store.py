@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import uuid
 from pathlib import Path
-from sys import intern
 from typing import Any, TypedDict
+
+from facemllm.evaluation.packed import Packed, pack, unpack
 
 
 class Said(TypedDict):
@@ -25,6 +27,10 @@ class Said(TypedDict):
     face: bool | None
     error: str | None
     picture: str | None
+
+
+_FIELDS = ("answers", "chosen", "heads", "face", "error", "picture")
+_BLOCK = 2**16
 
 
 def made(**fields: Any) -> Said:
@@ -54,6 +60,9 @@ class PredictionStore:
         model: Fingerprint of the model and of how it is asked.
         part: Number of the process that writes.
 
+    Attributes:
+        others: Dataset and fingerprint of each other run whose answers are in the files.
+
     Example:
         >>> store = PredictionStore(None, "utkface", "m1")
         >>> store.add("1.jpg", made(answers={"How old?": "34"}))
@@ -64,7 +73,8 @@ class PredictionStore:
     def __init__(self, path: Path | None, dataset: str, model: str, *, part: int = 0) -> None:
         self.path, self.dataset, self.model = path, dataset, model
         self.own = path if path is None or not part else path.with_suffix(f".{part}{path.suffix}")
-        self._said: dict[str, Said] = {}
+        self.others: set[tuple[str, str]] = set()
+        self._said: dict[str, tuple[Packed, ...]] = {}
         if self.own is not None and self.own.exists():
             _mend(self.own)
         for one in self._files():
@@ -72,7 +82,8 @@ class PredictionStore:
 
     def get(self, sample: str) -> Said:
         """Return what is known of a sample; nothing at first."""
-        return self._said.get(sample) or made()
+        packed = self._said.get(sample)
+        return made() if packed is None else made(**dict(zip(_FIELDS, map(unpack, packed), strict=True)))
 
     def add(self, sample: str, said: Said) -> None:
         """Keep what was said, in memory and at the end of the file."""
@@ -88,15 +99,15 @@ class PredictionStore:
         known = self.get(sample)
         if None not in (known["picture"], said["picture"]) and known["picture"] != said["picture"]:
             known = made()
-        # The same questions and answers come again and again: each text is held once.
-        self._said[sample] = Said(
-            answers=known["answers"] | {intern(q): intern(text) for q, text in said["answers"].items()},
-            chosen=known["chosen"] | {intern(q): _interned(one) for q, one in said["chosen"].items()},
+        together = Said(
+            answers=known["answers"] | said["answers"],
+            chosen=known["chosen"] | said["chosen"],
             heads=known["heads"] | said["heads"],
             face=known["face"] if said["face"] is None else said["face"],
             error=said["error"],
             picture=said["picture"] or known["picture"],
         )
+        self._said[sample] = tuple(pack(together[name]) for name in _FIELDS)  # type: ignore[literal-required]
 
     def unite(self) -> None:
         """Put the files of all processes into one; to be called when none of them writes any more."""
@@ -105,8 +116,9 @@ class PredictionStore:
         if parts:
             with self.path.open("ab") as file:
                 for part in parts:
-                    data = part.read_bytes()
-                    file.write(data[: data.rfind(b"\n") + 1])
+                    _mend(part)
+                    with part.open("rb") as lines:
+                        shutil.copyfileobj(lines, file)
         for part in parts:  # a line that is there twice says the same twice
             part.unlink()
 
@@ -117,33 +129,42 @@ class PredictionStore:
         return first + sorted(self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}"))
 
     def _read(self, path: Path) -> None:
-        data = path.read_bytes()
-        for text in data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").split("\n"):
-            try:
-                line = json.loads(text)
-                if (line["dataset"], line["model"]) == (self.dataset, self.model):
-                    said = made(
-                        answers=dict(line["answers"]),
-                        chosen=dict(line.get("chosen", {})),
-                        heads=dict(line["heads"]),
-                        face=line["face"],
-                        error=line["error"],
-                        picture=line.get("picture"),
-                    )
-                    self.take(line["id"], said)
-            except (ValueError, KeyError, TypeError):
-                continue  # a damaged line is asked again
+        with path.open("rb") as file:
+            for text in file:  # line by line: the file may be larger than memory
+                if text.endswith(b"\n"):
+                    self._read_line(text)
+
+    def _read_line(self, text: bytes) -> None:
+        try:
+            line = json.loads(text.decode("utf-8", errors="replace"))
+            if (line["dataset"], line["model"]) == (self.dataset, self.model):
+                said = made(
+                    answers=dict(line["answers"]),
+                    chosen=dict(line.get("chosen", {})),
+                    heads=dict(line["heads"]),
+                    face=line["face"],
+                    error=line["error"],
+                    picture=line.get("picture"),
+                )
+                self.take(line["id"], said)
+            else:
+                self.others.add((str(line["dataset"]), str(line["model"])))
+        except (ValueError, KeyError, TypeError):
+            return  # a damaged line is asked again
 
 
 def _mend(path: Path) -> None:
     """Cut off a line that was being written when its process was killed."""
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
-
-
-def _interned(options: dict[str, float]) -> dict[str, float]:
-    return {intern(option): value for option, value in options.items()}
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            end = start + found + 1
+            if found >= 0:
+                break
+        file.truncate(end)
 
 
 def digest(path: str) -> str | None:

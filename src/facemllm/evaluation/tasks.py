@@ -115,7 +115,8 @@ class EvalTask:
         """Return one score for each answer [n]: an error for years and angles, otherwise 1 for right."""
         errors: dict[str, Callable[[Any, Any], float]] = {"pose": _pose_error, "age": _year_error}
         one = errors.get(self.label, _hit)
-        return np.array([one(a, b) for a, b in zip(truth, predicted, strict=True)], dtype=float)
+        pairs = zip(truth, predicted, strict=True)
+        return np.fromiter((one(a, b) for a, b in pairs), np.float64, len(truth))
 
 
 def supported_tasks(

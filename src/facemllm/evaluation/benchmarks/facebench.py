@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.core.errors import DatasetError
+from facemllm.evaluation.benchmarks.facebench_text import WHOLE, has_packages, text_scores
 from facemllm.evaluation.extras import need
 from facemllm.evaluation.parsing import PARSER_VERSION, parse
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS, cut
@@ -56,8 +57,8 @@ def score_facebench(
     Returns:
         ``official`` and ``corrected``, each by kind of question (TFQ, SCQ, MCQ, OEQ), the official also by
         view, which is how the benchmark reports it, and ``differences``.
-        Open questions have BLEU-1 officially (the file's other BLEU and ROUGE variants need packages that are
-        not part of this library), and share of keys said in the corrected score.
+        Open questions have BLEU and ROUGE officially (only BLEU-1 without the extra ``facebench``; see
+        :mod:`facemllm.evaluation.benchmarks.facebench_text`), and share of keys said in the corrected score.
 
     Raises:
         DatasetError: If there are no questions.
@@ -136,8 +137,12 @@ def _official(record: Mapping[str, Any], judge: Judge | None, sums: dict[str, fl
         return None
     if kind == _OPEN:
         score = first_letter_bleu(said, key)
+        scores = {"bleu_score_1": score}
+        if has_packages():
+            scores = text_scores(said, key, _normal(str(said[0])), _normal(str(key[0])))
         sums["count"] += 1
-        sums["bleu_score_1"] += score
+        for name, value in scores.items():
+            sums[name] += value
         return score == 1.0
     listed = [said] if isinstance(said, str) and kind == _MANY else said
     literal = said in options if kind in _CHOICES else all(item in options for item in listed)
@@ -220,7 +225,14 @@ def _said(option: str, text: str) -> bool:
 def _means(sums: Mapping[str, float]) -> dict[str, Any]:
     count = sums.get("count", 0.0)
     kept = {key: int(sums.get(key, 0)) for key in ("count", "miss", "error", "needs_judge")}
-    means = {key: round(value / count, 5) for key, value in sums.items() if key not in kept and count}
+    counts = dict.fromkeys(WHOLE, sums.get("rouge_count", 0.0))
+    means = {
+        key: round(value / counts.get(key, count), 5)
+        for key, value in sums.items()
+        if key not in kept and key != "rouge_count" and count
+    }
+    if "bleu_score_1" in sums and sums.get("rouge_count", count) != count:
+        kept["rouge_count"] = int(sums.get("rouge_count", 0))
     if kept["needs_judge"] and "accuracy" in means:
         means["accuracy_at_most"] = round(means["accuracy"] + kept["needs_judge"] / count, 5)
     return {**kept, **means}

@@ -26,6 +26,11 @@ _LINKS = frozenset(("-", "to", "and", "or", "/"))
 _OWNERS = frozenset(
     ("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid")
 )
+_LOWER, _UPPER = (frozenset(names) for names in (("lower", "minimum"), ("upper", "maximum")))
+_OF, _ERROR = (
+    frozenset(("of", "is", ":", "about")),
+    frozenset(("margin", "error", "uncertainty", "deviation")),
+)
 _SMALL = 13  # number words below it are ages only with a unit: "one of them", "two people"
 _CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
 _BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
@@ -139,6 +144,8 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
         return None
     if before == "-" and first > 1 and text[first - 2] in ("+", "/"):
         return None
+    if before in _OF and not _ERROR.isdisjoint(text[max(0, first - 5) : first]):
+        return None  # "with a margin of error of 4 years"
     if after[:1] == "代":
         return None
     if number.decade:
@@ -250,12 +257,25 @@ def _ranges(text: Sequence[str], found: list[_Years]) -> list[_Years]:
     joined: list[_Years] = []
     for years in found:
         last = joined[-1] if joined else None
+        if last and _is_rest(text, last, years):
+            low, high = last.low + years.low, last.high + years.high
+            joined[-1] = _Years(low, high, last.first, years.end, _MARKED)
+            continue
         if last and _is_range(text, last, years, text[last.end : years.first]):
             strength = max(last.strength, years.strength, _PLAIN)
             joined[-1] = _Years(last.low, years.high, last.first, years.end, strength, years.decade)
         else:
             joined.append(years)
     return joined
+
+
+def _is_rest(text: Sequence[str], last: _Years, years: _Years) -> bool:
+    """Say whether two ages are one: "19 years and 6 months"."""
+    return (
+        text[years.end - 1] in _terms().periods
+        and text[last.end - 1] in _terms().units - _terms().periods.keys()
+        and all(word in ("and", ",", "old") for word in text[last.end : years.first])
+    )
 
 
 def _is_range(text: Sequence[str], last: _Years, years: _Years, link: Sequence[str]) -> bool:
@@ -268,6 +288,8 @@ def _is_range(text: Sequence[str], last: _Years, years: _Years, link: Sequence[s
         return True
     if core == [",", "max", ":"] or (core[-1:] == [":"] and "max" in core):
         return True
+    if core[:1] == [","] and len(core) < 5 and not _UPPER.isdisjoint(core):
+        return not _LOWER.isdisjoint(text[max(0, last.first - 4) : last.first])
     if core == ["and"]:
         return not {"between", "from"}.isdisjoint(text[max(0, last.first - 4) : last.first])
     return core in (["or"], ["/"]) and years.high - last.low <= max(_OR_GAP, 2 * _OR_GAP * years.decade)

@@ -65,6 +65,8 @@ def read_action_units(reading: Reading) -> Parsed:
     none = phrases("au", "none").find(text)
     if not none and not _NONE.isdisjoint(text) and not words("au", "heads").isdisjoint(text):
         return Parsed("answer", [])  # "I don't see any active action units"
+    if "[" in text and text[text.index("[") + 1 : text.index("[") + 2] == ["]"]:
+        return Parsed("answer", [])  # "AUs: []"
     if none or _only_none(text):
         return Parsed("answer", [], reading.span(none[0].first, none[0].end) if none else None)
     return reading.nothing()

@@ -82,11 +82,13 @@ def read_text(reading: Reading, options: tuple[str, ...]) -> Parsed:
     if any(not mention.negated for mention in said):
         return resolve(reading, said)
     meant = _read_meaning(reading, options)
-    if meant.outcome in ("answer", "ambiguous") or said:
+    if meant.outcome in ("answer", "ambiguous"):
         return meant
     alike = _alike(reading, options)
-    if alike is not None:
-        return answer(alike)
+    if alike is not None and (not said or words_of(alike)[0] in words("statements", "denials")):
+        return answer(alike)  # "does not wear any glasses" where "No glasses" is an option
+    if said:
+        return meant
     if meant.outcome == "refusal":
         unknown = [option for option in options if _is_refusal(option)]
         if len(unknown) == 1:

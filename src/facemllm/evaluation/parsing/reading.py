@@ -18,6 +18,8 @@ _HIDING = frozenset(("hide", "conceal", "contain", "suppress"))
 _PICTURES = frozenset(
     ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
 )
+_SILENT = BREAKS | {"hmm", "hm", "um", "uh", "well", "ok", "okay", "ah", "oh", "er"}
+_FIRST = frozenset(("first", "initially", "originally"))
 _LISTS = ("au", "pose")  # answers that may go over several sentences
 
 
@@ -108,7 +110,7 @@ class Reading:
         asked = [(first, self._echo_end(first, end)) for first, end in asked]
         echoes = set(asked)
         told = any(
-            end - first > 1 or text[first] not in BREAKS
+            any(word not in _SILENT for word in text[first:end])
             for first, end in self.sentences
             if (first, end) not in echoes
         )
@@ -135,9 +137,9 @@ class Reading:
 
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
-        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         if not self.bits & REFUSAL:
             return []
+        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         questions = dict(asked)
         found = []
         for first, end in self.sentences:
@@ -175,7 +177,7 @@ def parts(whole: Reading, task: str) -> Iterator[tuple[str, Reading]]:
         if first and first[1] < len(tail.all_words) and task not in _LISTS:
             yield "said first", tail.part(first[0], first[1])
         yield "said", tail
-    if marks or "no" in tokens:
+    if marks or "no" in tokens or "but" in tokens:
         for start in _turns(tokens, marks, task):
             yield "turn", whole.part(start, end)
 
@@ -195,7 +197,17 @@ def _turns(text: Sequence[str], marks: Sequence[Hit[str]], task: str) -> list[in
     if task != "yesno" and "no" in text:  # "27, no, 26"
         found += [i + 1 for i in range(1, len(text) - 1) if text[i] == "no" and text[i - 1] in _PAUSES
                   and text[i + 1] == ","]  # fmt: skip
+    if "but" in text:  # "at first I thought 25, but it is 30"
+        found += [i + 1 for i, word in enumerate(text) if word == "but" and _is_second_thought(text, i)]
     return sorted((end for end in set(found) if end < len(text)), reverse=True)[:2]
+
+
+def _is_second_thought(text: Sequence[str], index: int) -> bool:
+    """Say whether what stands before a "but", in its sentence, is a first thought."""
+    first = index
+    while first and text[first - 1] not in BREAKS:
+        first -= 1
+    return not _FIRST.isdisjoint(text[first:index])
 
 
 def _denied_before(text: Sequence[str], index: int) -> bool:

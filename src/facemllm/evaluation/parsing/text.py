@@ -45,10 +45,11 @@ _SIGNS = {
     **dict.fromkeys("✓✔✅☑", "yes"), **dict.fromkeys("✗✘❌☒✖", "no"),
 }  # fmt: skip
 _MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
-_CHANGED = frozenset(_MADE)
-"""Tokens that do not stay as they are written."""
-
 _DASHES = frozenset("-—~")
+_CHANGED = _DASHES.union(_MADE)
+"""Tokens that do not stay as they are written, wherever they stand; others have an apostrophe or a comma."""
+
+_THOUSANDS = re.compile(r"\d,\d").search
 _REMEMBERED = 1 << 14  # words whose forms are kept
 
 
@@ -106,8 +107,9 @@ def cut(text: str) -> tuple[list[str], str]:
     else:
         plain = _lower(text)
         written = _pattern(plain).findall(plain)
-    if _DASHES.isdisjoint(written):
-        if _CHANGED.isdisjoint(written) and "'" not in plain and "," not in plain:
+    changed = _CHANGED.intersection(written)
+    if _DASHES.isdisjoint(changed):
+        if not changed and "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
             return written, plain
         return [form for word in written for form in _FORMS[word]], plain
     words: list[str] = []

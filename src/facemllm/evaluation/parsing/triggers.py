@@ -31,13 +31,10 @@ def trigger_bits(text: Sequence[str]) -> int:
         >>> trigger_bits(["a", "happy", "face"]), trigger_bits(["not", "happy"]) & CONTEXT == CONTEXT
         (0, True)
     """
-    bits = _bits()
-    if bits.keys().isdisjoint(text):
-        return 0
+    bits, known = _bits()
     found = 0
-    for word in text:
-        if word in bits:
-            found |= bits[word]
+    for word in known.intersection(text):
+        found |= bits[word]
     return found | REFUSAL if found & _WITH_NOT and found & _NOT else found
 
 
@@ -46,11 +43,12 @@ def loud_words() -> frozenset[str]:
     """Return the words that may matter to a text with one label: all but those that only weigh labels."""
     denying = kinds("context", "negators", "unclaimed").triggers | phrases("context", "ruled_out").triggers
     denying |= words("context", "missing") | VERDICTS.keys() | {"not"}
-    return denying | {word for word, bits in _bits().items() if bits & (ECHO | REFUSAL | MARK | NO)}
+    return denying | {word for word, bits in _bits()[0].items() if bits & (ECHO | REFUSAL | MARK | NO)}
 
 
 @cache
-def _bits() -> dict[str, int]:
+def _bits() -> tuple[dict[str, int], frozenset[str]]:
+    """Return the bits of each word that has any, and these words."""
     table: dict[str, int] = {}
 
     def add(bit: int, *groups: Iterable[str]) -> None:
@@ -66,6 +64,7 @@ def _bits() -> dict[str, int]:
     add(_WITH_NOT, *(words("refusal", name) for name in ("verbs", "gives")))
     add(_NOT, ("not",))
     add(MARK, kinds("context", "answers", "corrections", "conclusions").triggers)
+    add(MARK, ("first", "initially", "originally"))
     add(NO, ("no",))
     add(
         CONTEXT,
@@ -79,4 +78,4 @@ def _bits() -> dict[str, int]:
         },
         *(phrases("context", name).triggers for name in ("ruled_out", "outranked")),
     )
-    return table
+    return table, frozenset(table)

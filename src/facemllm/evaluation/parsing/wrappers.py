@@ -44,6 +44,8 @@ _MARKED = re.compile(
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,30}>")
 _WRAPPED = re.compile(r"[<\\`{\[~]")
 _STRUCK = re.compile(r"~~[^~\n]+~~")
+_LETTER = re.compile(r"[A-Z]")
+_TEXT_KEYS = ("text", "option_text", "answer_text", "choice_text", "content")
 _LOW, _HIGH = ("min", "low", "lower", "from", "start"), ("max", "high", "upper", "to", "end")
 
 
@@ -150,6 +152,8 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
     named = {str(key).strip().lower().replace(" ", "_"): inner for key, inner in value.items()}
     if task == "age" and (span := _bounds(named)):
         return span
+    if task == "choice" and (both := _letter_and_text(named)):
+        return both
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
         if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
@@ -164,6 +168,13 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
     if len(told) == 1 and task not in _WHOLE:
         return _flatten(next(iter(told.values())), task, depth + 1)
     return "; ".join(f"{key}: {_flatten(inner, task, depth + 1)}" for key, inner in told.items())
+
+
+def _letter_and_text(named: dict[str, Any]) -> str:
+    """Return "B. sad" for an object that has an option's letter and its text, which may contradict."""
+    letter = next((v for k, v in named.items() if k in _ANSWER_KEYS and _LETTER.fullmatch(str(v))), None)
+    text = next((named[key] for key in _TEXT_KEYS if isinstance(named.get(key), str)), None)
+    return f"{letter}. {text}" if letter and text else ""
 
 
 def _bounds(named: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
+_ALONE = CLAUSE_BREAKS | {"yes", "no"}
 _TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
 
@@ -21,9 +22,13 @@ def read_yes_no(reading: Reading) -> Parsed:
     "The person is not wearing glasses" is no; "She is wearing glasses" is yes.
     """
     text = reading.words
+    if not words("refusal", "enough").isdisjoint(text) and phrases("refusal", "alone").find(text):
+        return reading.nothing()  # "not enough information"
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
+    if len({label for label, *_ in said}) == 2 and all(word in _ALONE for word in text):
+        return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
     if said and _lead().issuperset(text[: said[0][1]]):
         label, first, end = said[0]
         follows = next((word for word in text[end:] if word not in CLAUSE_BREAKS), "")
@@ -101,6 +106,8 @@ def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
 def _denied(clause: Sequence[str]) -> bool:
     if phrases("statements", "denying").find(clause):
         return True
+    if absent := phrases("statements", "bare").find(clause):
+        return "not" not in clause[max(0, absent[0].first - 3) : absent[0].first]
     if words("statements", "denials").isdisjoint(clause):
         return False
     ignored = ignored_words(clause)

@@ -1,0 +1,91 @@
+"""What a folder already holds: a run goes on where it stopped, and replaces another's only if told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from facemllm.core.errors import ConfigError
+from facemllm.evaluation.store import PredictionStore
+
+_SAME = {
+    "model_fingerprint": "model",
+    "dataset": "dataset",
+    "split": "split",
+    "limit": "limit",
+    "protocol": "protocol",
+}
+"""Settings in which two runs of one folder must agree, and what they are called in a message."""
+
+_MORE = {"with_heads": "heads", "likelihoods": "likelihoods"}
+"""What a repeated run may add, and must not leave out."""
+
+_WRITTEN = ("report.json", "report.md", "report.html", "results.jsonl")
+
+
+def check_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> None:
+    """Refuse to replace what another run left in a folder.
+
+    The same run may be repeated, also with more tasks: it takes the answers that are there.
+
+    Args:
+        folder: Where answers and report go.
+        config: Settings of the run, as its report will have them.
+        store: The answers in the folder, as this run reads them.
+
+    Raises:
+        ConfigError: If the folder holds answers or a report of another model, dataset, split or settings, a
+            report with more than this run would measure, or a ``report.json`` that is not ours.
+    """
+    held = _differences(folder, config, store)
+    if held:
+        raise ConfigError(
+            "folder holds another run",
+            given=f"{folder} with {'; '.join(held)}",
+            expected="an empty folder, or one of the same model, dataset, split and settings",
+            do="choose another folder, or pass --overwrite (overwrite=True) to replace what is there",
+        )
+
+
+def clear_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> bool:
+    """Remove what another run left in a folder, and say whether there was anything."""
+    if not _differences(folder, config, store):
+        return False
+    for name in (*_WRITTEN, *(path.name for path in folder.glob("predictions*.jsonl"))):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    return True
+
+
+def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> list[str]:
+    """Return what in a folder is of another run, in words."""
+    held = [
+        f"answers of another model about {dataset}"
+        if dataset == store.dataset
+        else f"answers about {dataset}"
+        for dataset, _ in sorted(store.others)
+    ]
+    path = folder / "report.json"
+    if not path.exists():
+        return held
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["config"]
+        tasks = set(before["tasks"])
+        told = {name: before[name] for name in ("model", *_SAME)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return [*held, "a report.json that is no report of ours"]
+    for name, called in _SAME.items():
+        if before[name] != config[name]:
+            value = told["model"] if name == "model_fingerprint" else before[name]
+            held.append(f"a report of {called} {value!r}")
+    if missing := sorted(tasks - set(config["tasks"])):
+        held.append(f"a report that also has {', '.join(missing)}")
+    held += [
+        f"a report that has {called}"
+        for name, called in _MORE.items()
+        if before.get(name) and not config[name]
+    ]
+    return held

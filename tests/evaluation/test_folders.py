@@ -1,0 +1,116 @@
+"""A folder's report is not replaced by another run's, unless told; the same run goes on."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from facemllm.core.errors import ConfigError
+from facemllm.evaluation import evaluate
+
+_spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
+_oracle = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_oracle)
+Oracle = _oracle.Oracle
+
+
+@pytest.fixture
+def samples(tmp_path):
+    (tmp_path / "faces").mkdir()
+    labels = [{"expression": ["happy", "sad"][i % 2], "age": 20 + i} for i in range(8)]
+    return _oracle.make_samples(tmp_path / "faces", labels)
+
+
+@pytest.fixture
+def run(samples, tmp_path):
+    def evaluated(model=None, faces=None, *, overwrite=False, **options):
+        model = model or Oracle(samples)
+        report = evaluate(
+            model,
+            faces or samples,
+            output_dir=tmp_path / "out",
+            progress=False,
+            overwrite=overwrite,
+            **options,
+        )
+        report.save(tmp_path / "out", plots=False, faces="none")
+        return model
+
+    return evaluated
+
+
+def test_the_same_run_and_one_with_more_tasks_go_on(run):
+    run(tasks=["age"])
+    assert run(tasks=["age"]).asked == []
+    again = run(tasks=["age", "expression"])
+    assert sum(count for count, _ in again.asked) == 8
+    assert run(tasks=["age", "expression"], with_heads=True).asked[:1] != [], "the head was not asked yet"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": "another"}, "answers of another model about made; a report of model 'Oracle'"),
+        ({"dataset": "others"}, "answers about made; a report of dataset 'made'"),
+        ({"limit": 4}, "a report of limit None"),
+        ({"split": "test"}, "a report of split 'all'"),
+        ({"tasks": ["age"]}, "a report that also has expression"),
+    ],
+)
+def test_another_run_is_refused_and_replaces_only_if_told(run, samples, tmp_path, changed, said):
+    run()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    options = dict(changed)
+    model = Oracle(samples, name=options.pop("model", "oracle"))
+    dataset = options.pop("dataset", "made")
+    faces = [sample.model_copy(update={"dataset": dataset}) for sample in samples]
+    with pytest.raises(ConfigError, match="folder holds another run") as error:
+        run(model, faces, **options)
+    assert said in str(error.value)
+    assert "--overwrite" in str(error.value)
+    assert model.asked == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    run(model, faces, overwrite=True, **options)
+    assert run(model, faces, **options)  # now it is this run's folder
+    kept = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert {line["dataset"] for line in kept} == {dataset}
+    assert len({line["model"] for line in kept}) == 1
+
+
+def test_an_interrupted_run_of_another_model_is_refused(run, samples, tmp_path):
+    run()
+    (tmp_path / "out" / "report.json").unlink()
+    with pytest.raises(ConfigError, match="answers of another model about made"):
+        run(Oracle(samples, name="another"))
+
+
+def test_a_file_that_is_no_report_is_not_replaced(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="no report of ours"):
+        run()
+
+
+def test_without_a_word_several_models_share_a_file_of_answers(run, samples):
+    run(overwrite=None)
+    assert run(Oracle(samples, name="another"), overwrite=None).asked != []
+    assert run(overwrite=None).asked == []
+
+
+def test_the_command_refuses_and_says_how(faces_root, tmp_path):
+    from facemllm.cli.main import app
+
+    def command(model, *more):
+        options = ["--dataset", "utkface", "--root", str(faces_root / "utkface"), "--limit", "6", "--quiet"]
+        arguments = ["evaluate", "-m", model, "--out", str(tmp_path / "out"), "--no-plots", *options, *more]
+        return CliRunner().invoke(app, arguments)
+
+    assert command("majority").exit_code == 0
+    assert command("majority").exit_code == 0
+    refused = command("facemllm-tiny", "--task", "age", "--task", "gender", "--task", "ethnicity")
+    assert isinstance(refused.exception, ConfigError) or refused.exit_code == 2
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["config"]["model"] == "majority"
+    assert command("facemllm-tiny", "--crop", "none", "--overwrite").exit_code == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["config"]["model"] == "facemllm-tiny"
