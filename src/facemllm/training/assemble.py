@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from facemllm.connectors import create_connector
 from facemllm.core.errors import ConfigError
-from facemllm.data import read_dataset
 from facemllm.encoders import create_encoder
 from facemllm.language import LanguageModel, load_language_model
 from facemllm.model import AutoFaceMLLM, FaceMLLM
@@ -78,10 +77,10 @@ def _language_model(trainer: Trainer) -> LanguageModel:
                 do="name a hub id, a folder or a GGUF file in language_model",
             )
         return load_language_model(recipe.language_model, lora=recipe.lora)
-    sources = {(source.dataset, source.split) for stage in recipe.stages for source in stage.data}
+    sources = {source.key: source for stage in recipe.stages for source in stage.data}
     llm = make_language_model(
         recipe.language_phase,
-        [read_dataset(name, trainer.data_root(), split=split) for name, split in sorted(sources)],
+        [trainer.samples(sources[key]) for key in sorted(sources)],
         tasks=recipe.language_phase.tasks,
         folder=trainer.out / "language",
         seed=recipe.seed,

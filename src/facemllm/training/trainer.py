@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import yaml
 
-from facemllm.core.errors import CheckpointError, ConfigError, TrainingError
-from facemllm.data import read_dataset
+from facemllm.core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
+from facemllm.data import Dataset, read_dataset
 from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
 from facemllm.training.crops import CropSet, crop_dataset
@@ -71,8 +71,8 @@ class Trainer:
         self.root = Path(root) if root else None
         self.detector, self.progress = detector, progress and self.processes.main
         self.log = RunLog(self.out / "log.jsonl", enabled=self.processes.main)
-        self._crops: dict[tuple[str, str], CropSet] = {}
-        self._encoded: dict[tuple[str, str, int | None], FeatureSet] = {}
+        self._crops: dict[tuple[str, str, str], tuple[DataSource, CropSet]] = {}
+        self._encoded: dict[tuple[tuple[str, str, str], int | None], FeatureSet] = {}
 
     def fit(self, *, resume: bool = False) -> FaceMLLM:
         """Run all phases and save the model to ``output_dir/model``.
@@ -105,14 +105,14 @@ class Trainer:
 
     def crops(self, source: DataSource) -> CropSet:
         """Return the face crops of a data source."""
-        key = (source.dataset, source.split)
+        key = source.key
         if key not in self._crops:
-            dataset = read_dataset(source.dataset, self.data_root(), split=source.split)
+            dataset = self.samples(source)
             if self.progress and dataset.skipped.total:
                 self.say(str(dataset.skipped))
-            self._crops[key] = self.processes.first(
+            crops = self.processes.first(
                 lambda: crop_dataset(
-                    f"{source.dataset}-{source.split}",
+                    source.name,
                     dataset.samples,
                     self.checked_model.checked_processor(),
                     cache=self.out / "cache",
@@ -120,7 +120,26 @@ class Trainer:
                     progress=self.progress,
                 )
             )
-        return self._crops[key].limited(source.limit, self.recipe.seed)
+            self._crops[key] = (source, crops)
+        return self._crops[key][1].limited(source.limit, self.recipe.seed)
+
+    def samples(self, source: DataSource) -> Dataset:
+        """Return the samples of a data source, whose pictures are not opened.
+
+        Raises:
+            TrainingError: If its folder is below the data root and there is none.
+            DatasetError: If its folder is not there, or not laid out as its reader expects.
+        """
+        own = Path(source.path or "").expanduser()
+        root = own if own.is_absolute() else self.data_root() / own
+        if source.path is not None and not root.is_dir():
+            raise DatasetError(
+                f"cannot find the folder of a data source of the recipe, {source.dataset}",
+                given=f"path: {source.path}, which is {root}",
+                expected="a folder below the data root (--data), or an absolute path",
+                do="correct `path` in the recipe",
+            )
+        return read_dataset(source.dataset, root, split=source.split)
 
     def data_root(self) -> Path:
         """Return the folder of the datasets' folders.
@@ -155,7 +174,7 @@ class Trainer:
         if trains_encoder:
             self._encoded.clear()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
-        key = (source.dataset, source.split, source.limit)
+        key = (source.key, source.limit)
         if key not in self._encoded:
             crops = self.crops(source)
             model.encoder.to(self.processes.device)
@@ -205,9 +224,10 @@ class Trainer:
 
     def _training_data(self) -> list[dict[str, Any]]:
         return [
-            {"dataset": name, "split": split, "samples": len(crops), "licence": crops.samples[0].licence}
-            for (name, split), crops in sorted(self._crops.items())
-        ]
+            {"dataset": source.dataset, "split": source.split, "samples": len(crops), "licence":
+             crops.samples[0].licence, **({"path": Path(source.path).name} if source.path else {})}
+            for _, (source, crops) in sorted(self._crops.items(), key=lambda item: item[0])
+        ]  # fmt: skip
 
     def say(self, text: str) -> None:
         """Say something to whoever watches."""
