@@ -124,7 +124,7 @@ LOCAL = ("--endpoint", "http://localhost:1/v1", "--model", "m")
         ((*LOCAL, "--second", "n", "--second-endpoint", "ftp://x"), "an endpoint is not an address"),
         ((*LOCAL, "--structured", "xml"), "structured output"),
         (("--annotator", "opnai"), "did you mean openai"),
-        (("--annotator", "local", "--model", "nosuch"), "cannot load a local annotator"),
+        (("--annotator", "local", "--model", "nosuch"), "neither built in nor a folder"),
         (("--annotator", "replay", "--replay", "none.jsonl"), "no recorded answers"),
         ((*LOCAL, "--limit", "-3"), "budget.images"),
         ((*LOCAL, "--limit", "0"), "budget.images"),
