@@ -67,3 +67,12 @@ def test_a_folder_of_the_recipe_that_is_not_there(made_faces, tmp_path):
         samples({"dataset": "csv"})
     with pytest.raises(ConfigError, match=r"stages\.0\.data"):
         ThreeStageRecipe.load("tiny", ("stages.0.data=[{dataset: csv, path: ''}]",))
+
+
+def test_data_of_the_last_stage_is_missed_before_the_first_begins(small_model, made_faces, tmp_path):
+    recipe = recipe_of({"dataset": "utkface", "split": "all"})
+    lost = recipe.stages[0].model_copy(update={"data": recipe_of({"dataset": "fer2013"}).stages[0].data})
+    recipe = recipe.model_copy(update={"stages": (*recipe.stages, lost)})
+    with pytest.raises(DatasetError, match="cannot find the dataset fer2013"):
+        Trainer(small_model, recipe, output_dir=tmp_path / "run", data_root=made_faces, progress=False).fit()
+    assert not (tmp_path / "run/log.jsonl").exists()

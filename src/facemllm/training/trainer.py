@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from facemllm.core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
-from facemllm.data import Dataset, read_dataset
+from facemllm.data import Dataset, read_dataset, stream_dataset
 from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
 from facemllm.training.crops import CropSet, crop_dataset
@@ -84,6 +84,7 @@ class Trainer:
             TrainingError: If ``output_dir`` holds another run, the loss is not finite, or a stage did not
                 train what it says.
         """
+        self._check_sources()
         self.processes.agree(lambda: self._claim(resume) if self.processes.main else None)
         if self.processes.main:
             self.log.trackers = start_trackers(
@@ -127,6 +128,22 @@ class Trainer:
         """Return the samples of a data source, whose pictures are not opened.
 
         Raises:
+            DatasetError: See :meth:`folder`; or if a split is empty.
+        """
+        return read_dataset(source.dataset, self.folder(source), split=source.split)
+
+    def _check_sources(self) -> None:
+        """Find all data before anything is trained: the last stage's may be missing, too."""
+        recipe = self.recipe
+        phases = [*([recipe.encoder_phase] if recipe.encoder_phase else []), *recipe.stages]
+        phases += [stage.held_out for stage in recipe.stages if stage.held_out is not None]
+        for source in {source.key: source for phase in phases for source in phase.data}.values():
+            stream_dataset(source.dataset, self.folder(source), source.split)  # nothing is read yet
+
+    def folder(self, source: DataSource) -> Path:
+        """Return where a data source is looked for.
+
+        Raises:
             TrainingError: If its folder is below the data root and there is none.
             DatasetError: If its folder is not there, or not laid out as its reader expects.
         """
@@ -139,7 +156,7 @@ class Trainer:
                 expected="a folder below the data root (--data), or an absolute path",
                 do="correct `path` in the recipe",
             )
-        return read_dataset(source.dataset, root, split=source.split)
+        return root
 
     def data_root(self) -> Path:
         """Return the folder of the datasets' folders.
