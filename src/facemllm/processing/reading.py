@@ -72,8 +72,8 @@ def _load(source: Any) -> Image.Image:
     elif isinstance(source, str) and is_reference(source) and not Path(source).exists():
         return _load(read_reference(source))
     elif isinstance(source, (str, os.PathLike)):
-        name = _existing_file(source)
-        with open(name, "rb") as file:  # noqa: PTH123 (a Path would have to be made only for this)
+        with _opened(source) as file:
+            name = file.name
             return _clean(_open(file, name), name, own=True)  # decoded while the file is open
     elif hasattr(source, "read"):
         data = source.read()
@@ -88,7 +88,8 @@ def _load(source: Any) -> Image.Image:
     return _clean(image, name)
 
 
-def _existing_file(source: str | os.PathLike[str]) -> str:
+def _opened(source: str | os.PathLike[str]) -> Any:
+    """Open a regular file; a pipe or a device is not waited for."""
     text = os.fspath(source)
     if text.split(":", 1)[0].lower() in ("http", "https", "ftp", "s3", "gs", "data"):
         raise ImageError(
@@ -98,20 +99,29 @@ def _existing_file(source: str | os.PathLike[str]) -> str:
             do="download the picture first and pass its path",
         )
     path = os.path.expanduser(text)  # noqa: PTH111 (as strings: datasets are read path by path)
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (as above)
+    try:  # opened first and looked at then: one walk along the path instead of two
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (as above; the caller closes)
+    except PermissionError:
+        raise  # whose message names the file and says more than that it is not there
+    except IsADirectoryError:
+        kind = "a folder"
     except (OSError, ValueError):  # a name the system cannot hold
         kind = "nothing"
     else:
-        if stat.S_ISREG(mode):
-            return path
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device"
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        kind = "a device"
     raise ImageError(
         "cannot open a picture",
         given=f"{text[:200]!r}, which is {kind}",
         expected=_READABLE,
         do="check the path; pass one file at a time",
     )
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _open(file: Any, name: str) -> Image.Image:
