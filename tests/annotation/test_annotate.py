@@ -498,7 +498,10 @@ def test_a_dry_run_asks_nobody_and_tells_the_cost():
     def some(item):
         return Rejection("no_face") if item.id.endswith("0") else prepare(item)
 
-    config = AnnotateConfig(images="-", annotator=AnnotatorConfig(price_in=1.0, price_out=4.0))
+    pytest.importorskip("openai", reason="needs facemllm[annotate]")
+    options = {"model": "m", "endpoint": "http://localhost:1/v1"}
+    asked = AnnotatorConfig(options=options, price_in=1.0, price_out=4.0)
+    config = AnnotateConfig(images="-", annotator=asked)
     report = dry_run(config, sample=20, source=Pictures(1000), prepare=some)
     assert (report["images"], report["tried"], report["rejects"]) == (1000, 20, {"no_face": 2})
     estimate = report["estimate"]
@@ -506,7 +509,7 @@ def test_a_dry_run_asks_nobody_and_tells_the_cost():
     assert estimate["usd"] == pytest.approx(
         (estimate["tokens_in"] + 4 * estimate["tokens_out"]) / 1e6, rel=0.01
     )
-    free = AnnotateConfig(images="-")
+    free = AnnotateConfig(images="-", annotator=AnnotatorConfig(options=options))
     assert dry_run(free, source=Pictures(5), prepare=some)["estimate"]["usd"] is None
 
 

@@ -113,6 +113,66 @@ def test_a_mistake_ends_with_four_parts_and_status_2(annotate, crops, tmp_path, 
     assert "Traceback" not in err
 
 
+LOCAL = ("--endpoint", "http://localhost:1/v1", "--model", "m")
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()], ids=["dry", "real"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--endpoint", "localhost:8000", "--model", "m"), "an endpoint is not an address"),
+        ((*LOCAL, "--second", "n", "--second-endpoint", "ftp://x"), "an endpoint is not an address"),
+        ((*LOCAL, "--structured", "xml"), "structured output"),
+        (("--annotator", "opnai"), "did you mean openai"),
+        (("--annotator", "local", "--model", "nosuch"), "neither built in nor a folder"),
+        (("--annotator", "replay", "--replay", "none.jsonl"), "no recorded answers"),
+        ((*LOCAL, "--limit", "-3"), "budget.images"),
+        ((*LOCAL, "--limit", "0"), "budget.images"),
+        ((*LOCAL, "--budget-tokens", "-1"), "budget.tokens"),
+        ((*LOCAL, "--budget-usd", "nan", "--price-in", "1"), "budget.usd"),
+        ((*LOCAL, "--price-in", "inf"), "price_in"),
+        ((*LOCAL, "--retries", "-1"), "patience.retries"),
+        ((*LOCAL, "--timeout", "0"), "patience.timeout"),
+        ((*LOCAL, "--nsfw-max", "nan"), "nsfw_max"),
+        ((*LOCAL, "--parameter", "stop=["), "read a parameter"),
+        ((*LOCAL, "--prompt", "none.yaml"), "cannot read configuration"),
+        ((*LOCAL, "--detector", "centreface", "--crop", "face"), "unknown detector"),
+        ((*LOCAL, "--out", "taken"), "cannot write to the output folder"),
+        ((*LOCAL, "--out", "taken/below"), "cannot write to the output folder"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses(annotate, crops, tmp_path, monkeypatch, arguments, said, dry):
+    pytest.importorskip("openai", reason="needs facemllm[annotate]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "taken").write_text("a file")
+    given = ["--images", crops, "--out", "out", "--crop", "none", *arguments]
+    status, out, err = annotate(*given, *dry)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_dry_run_tells_that_a_folder_holds_another_run(annotate, crops, recorded, tmp_path):
+    out = tmp_path / "out"
+    common = ("--images", crops, "--out", out, "--annotator", "replay", "--replay", recorded, "--crop",
+              "none")  # fmt: skip
+    assert annotate(*common)[0] == 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert annotate(*common, "--dry-run")[0] == 0
+    status, _, err = annotate(*common, "--dry-run", "--min-size", "70")
+    assert status == 2
+    assert "begun with another configuration" in err
+    assert "min_size: 70" in err
+    assert "min_size: 64" in err
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in out.iterdir()}.items()
+    (out / "ledger.sqlite").write_bytes(b"something else, which is no ledger" * 99)
+    status, _, err = annotate(*common, "--dry-run")
+    assert status == 2
+    assert "cannot use the ledger" in err
+
+
 def test_a_server_that_is_not_there_ends_with_status_2(annotate, crops, tmp_path):
     pytest.importorskip("openai", reason="needs facemllm[annotate]")
     status, _, err = annotate(

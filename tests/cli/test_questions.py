@@ -102,3 +102,19 @@ def test_an_empty_split_is_an_error(run, utkface, tmp_path):
     ]
     assert sorted(result.exit_code for result in results) == [0, 1, 1]
     assert any("no usable sample" in str(result.exception) for result in results)
+
+
+def test_a_task_without_labels_is_an_error_and_one_of_several_is_told(run, utkface, tmp_path):
+    out = tmp_path / "questions.jsonl"
+    out.write_text("kept\n")
+    result = run("questions", "-d", "utkface", "--root", utkface, "-o", out, "-t", "pose", "-t", "expression")
+    assert isinstance(result.exception, DatasetError)
+    assert "no labels of what is asked" in result.exception.what
+    assert "--task pose, expression of 6 faces" in result.exception.given
+    assert "labels of age, ethnicity, gender" in result.exception.given
+    assert out.read_text() == "kept\n"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["questions.jsonl"]
+    result = run("questions", "-d", "utkface", "--root", utkface, "-o", out, "-t", "pose", "-t", "age")
+    assert result.exit_code == 0
+    assert "note: no questions about pose: utkface has labels of age, ethnicity, gender" in result.stderr
+    assert {json.loads(line)["task"] for line in out.read_text().splitlines()} == {"age"}

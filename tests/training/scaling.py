@@ -51,7 +51,7 @@ def of_shards():
     from facemllm.training import DataSource
 
     whole = recipe(1)
-    source = DataSource(dataset="records", split="all", folder="shards/faces")
+    source = DataSource(dataset="records", split="all", path="shards/faces")
     stages = [
         stage.model_copy(update={"data": (source,), "passes": True, "steps": 6, "batch_size": 6})
         for stage in (whole.stages[0], whole.stages[2])

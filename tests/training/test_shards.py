@@ -130,11 +130,11 @@ def test_sources_in_several_folders_are_told_apart(made_faces, small_model, tmp_
     options = {"output_dir": tmp_path / "run", "data_root": tmp_path / "data", "progress": False}
     trainer = Trainer(small_model, ThreeStageRecipe.load("tiny"), **options)
     found = [
-        trainer.crops(DataSource(dataset="records", split="all", folder=folder))
+        trainer.crops(DataSource(dataset="records", split="all", path=folder))
         for folder in ("one", "inner/two")
     ]
     assert [len(crops) for crops in found] == [3, 5]
-    assert [crops.name for crops in found] == ["records-all-one", "records-all-two"]
+    assert [crops.name for crops in found] == ["records-one-all", "records-two-all"]
 
 
 def test_the_size_of_a_picture_in_a_file(shards, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from facemllm.annotation.annotators.base import Stated
 from facemllm.annotation.entries import Totals
 from facemllm.annotation.prompt import Prompt
@@ -27,9 +29,9 @@ class Budget(StrictModel):
         images: Pictures asked about.
     """
 
-    usd: float | None = None
-    tokens: int | None = None
-    images: int | None = None
+    usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    tokens: int | None = Field(default=None, gt=0)
+    images: int | None = Field(default=None, gt=0)
 
     def full(self, totals: Totals) -> bool:
         """Return whether as many pictures have been asked about as may be."""

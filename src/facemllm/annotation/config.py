@@ -27,8 +27,8 @@ class AnnotatorConfig(StrictModel):
     name: str = "openai"
     options: dict[str, Any] = Field(default_factory=dict)
     terms: str = "not stated"
-    price_in: float | None = Field(default=None, ge=0)
-    price_out: float | None = Field(default=None, ge=0)
+    price_in: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    price_out: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @property
     def stated(self) -> Stated:
@@ -81,14 +81,14 @@ class AnnotateConfig(StrictModel):
     licence: str = "unknown"
     min_size: int = Field(default=64, ge=1)
     min_face: int = Field(default=40, ge=1)
-    nsfw_max: float | None = 0.5
+    nsfw_max: float | None = Field(default=0.5, ge=0, allow_inf_nan=False)
     nsfw_required: bool = False
     licences: tuple[str, ...] = ()
     deny_list: str | None = None
     detector: str = "centerface"
     crop: Literal["face", "none"] = "face"
     crop_size: int = Field(default=448, ge=32)
-    crop_scale: float = Field(default=2.0, gt=0)
+    crop_scale: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     prompt: str = "face"
     attributes: tuple[str, ...] = ()
     include: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Protocol
 
+from pydantic import Field
+
 from facemllm.annotation.annotators.base import (
     Annotator,
     Busy,
@@ -65,10 +67,10 @@ class Patience(StrictModel):
         longest_wait: Most seconds between tries, also where ``Retry-After`` says more.
     """
 
-    retries: int = 8
-    timeout: float = 120.0
-    first_wait: float = 0.5
-    longest_wait: float = 60.0
+    retries: int = Field(default=8, ge=0)
+    timeout: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    first_wait: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    longest_wait: float = Field(default=60.0, ge=0, allow_inf_nan=False)
 
     def wait(self, tries: int, after: float | None, rng: random.Random) -> float:
         """Return the seconds to wait after so many failed tries (1 and up).

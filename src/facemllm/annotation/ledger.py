@@ -9,12 +9,13 @@ and not asked for again, and a picture that has an end is never asked about agai
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from facemllm.annotation.entries import ANSWER, RECORD, REJECT, End, Known, Request, Totals, Usage
 from facemllm.annotation.store import ShardWriter
@@ -70,6 +71,7 @@ class Ledger:
         shard_size: int = 1000,
         lock_wait: float = 0.0,
     ) -> None:
+        check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.shard_size = out, shard_size
         self.writer = ShardWriter(out, format)
@@ -81,12 +83,7 @@ class Ledger:
             self._db.executescript(_TABLES)
             self.run = self._same_configuration(dict(binding))
         except sqlite3.DatabaseError as error:
-            raise FaceMLLMError(
-                "cannot use the ledger",
-                given=f"{out / 'ledger.sqlite'} ({error})",
-                expected="a ledger of this version on a local disk with room",
-                do="free space, or choose another output folder",
-            ) from None
+            raise _unusable(out, error) from None
         self.totals = self._count()
         self._open = {kind: self._unsealed(kind) for kind in (RECORD, REJECT)}
         self._next = {kind: self._next_shard(kind) for kind in (RECORD, REJECT)}
@@ -278,16 +275,66 @@ class Ledger:
             self._db.execute("SELECT value FROM meta WHERE name = 'begun'").fetchone()[0]
         )
         if stored != text:
-            before = json.loads(stored)
-            differing = sorted(key for key in {*before, *binding} if before.get(key) != binding.get(key))
             self.close()
-            raise ConfigError(
-                "the output folder was begun with another configuration",
-                given="; ".join(f"{key}: {_short(binding.get(key))}" for key in differing),
-                expected="; ".join(f"{key}: {_short(before.get(key))}" for key in differing),
-                do=f"choose another --out, or the same values as in {self.out}",
-            )
+            _refuse(self.out, json.loads(stored), binding)
         return str(run)
+
+
+def check_folder(out: Path, binding: Mapping[str, Any] | None = None) -> None:
+    """Say whether a run could write to a folder, without making or changing anything.
+
+    Args:
+        out: The output folder, which need not be there yet.
+        binding: The configuration; compared with that of a run that the folder holds.
+
+    Raises:
+        ConfigError: If the folder is a file or cannot be written to, another process works in it, or it was
+            begun with another configuration.
+    """
+    place = out
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "cannot write to the output folder",
+            given=f"{out}, where {place} is {'closed to you' if place.is_dir() else 'a file'}",
+            expected="a folder that can be made, or written to",
+            do="choose another --out",
+        )
+    if binding is None or not (out / "ledger.sqlite").is_file():
+        return
+    if (out / "lock").is_file():
+        _locked(out, 0.0).close()
+    try:
+        with closing(
+            sqlite3.connect(f"{(out / 'ledger.sqlite').resolve().as_uri()}?mode=ro", uri=True)
+        ) as db:
+            begun = db.execute("SELECT value FROM meta WHERE name = 'begun'").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise _unusable(out, error) from None
+    if begun is not None:
+        stored = json.loads(json.loads(begun[0])[1])
+        if stored != json.loads(json.dumps(dict(binding))):
+            _refuse(out, stored, binding)
+
+
+def _refuse(out: Path, before: Mapping[str, Any], binding: Mapping[str, Any]) -> NoReturn:
+    differing = sorted(key for key in {*before, *binding} if before.get(key) != binding.get(key))
+    raise ConfigError(
+        "the output folder was begun with another configuration",
+        given="; ".join(f"{key}: {_short(binding.get(key))}" for key in differing),
+        expected="; ".join(f"{key}: {_short(before.get(key))}" for key in differing),
+        do=f"choose another --out, or the same values as in {out}",
+    )
+
+
+def _unusable(out: Path, error: sqlite3.Error) -> FaceMLLMError:
+    return FaceMLLMError(
+        "cannot use the ledger",
+        given=f"{out / 'ledger.sqlite'} ({error})",
+        expected="a ledger of this version on a local disk with room",
+        do="free space, or choose another output folder",
+    )
 
 
 def _short(value: Any) -> str:

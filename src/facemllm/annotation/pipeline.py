@@ -20,11 +20,12 @@ from facemllm.annotation.engine import Book, Engine, Prepare
 from facemllm.annotation.entries import End, Totals
 from facemllm.annotation.items import Rejection
 from facemllm.annotation.judge import Judge
-from facemllm.annotation.ledger import Ledger
+from facemllm.annotation.ledger import Ledger, check_folder
 from facemllm.annotation.prepare import FacePreparer
 from facemllm.annotation.progress import Bar
 from facemllm.annotation.prompt import Prompt, load_prompt
 from facemllm.annotation.sources import Source, create_source
+from facemllm.core.cluster import import_ray
 from facemllm.core.errors import ConfigError, FaceMLLMError
 
 
@@ -169,6 +170,7 @@ def annotate(
             expected="a configuration alone",
             do="register the part under a name, in an entry point",
         )
+    check_folder(folder)  # before a model is loaded
     built = build_parts(config, **parts)
     folder.mkdir(parents=True, exist_ok=True)
     with Bar(built.source.count() if progress else None, enabled=progress) as bar:
@@ -251,23 +253,41 @@ async def _run_and_close(engine: Engine, parts: Parts) -> None:
 
 
 def dry_run(
-    config: AnnotateConfig, *, sample: int = 32, source: Source | None = None, prepare: Prepare | None = None
+    config: AnnotateConfig,
+    out: str | os.PathLike[str] | None = None,
+    run: RunConfig | None = None,
+    *,
+    sample: int = 32,
+    **parts: Any,
 ) -> dict[str, Any]:
     """Count pictures, try the first few of them, and estimate tokens and cost; nobody is asked anything.
 
+    All that :func:`annotate` would refuse is refused here too, but for an endpoint or a cluster that does not
+    answer. A local annotator is therefore loaded, as it would be.
+
     Args:
         config: What would be annotated.
+        out: The folder it would go to, which is neither made nor changed; None leaves it unchecked.
+        run: How the run would go.
         sample: How many pictures are filtered and cropped to see which share passes.
-        source: An instance instead of the configured one.
-        prepare: An instance instead of the configured one.
+        **parts: ``source``, ``prepare``, ``annotators`` or ``prompt`` as instances instead of those in
+            ``config``.
 
     Returns:
         ``images``, ``tried``, ``pass_share``, ``rejects`` by reason, and ``estimate``: pictures to ask about,
         tokens, and US dollars (None without prices).
+
+    Raises:
+        FaceMLLMError: If the configuration does not fit, or the folder holds something else.
     """
-    source = source if source is not None else create_source(config.images, licence=config.licence)
-    prepare = prepare or build_preparer(config)
-    prompt = load_prompt(config.prompt, config.include, config.attributes or None)
+    if out is not None:
+        check_folder(Path(out))
+    built = build_parts(config, **parts)
+    if out is not None:
+        check_folder(Path(out), config.binding(built.prompt.hash))
+    if run is not None and run.ray is not None:
+        import_ray("annotation over many machines")
+    source, prepare, prompt = built.source, built.prepare, built.prompt
     count = source.count()
     passed, reasons = 0, dict[str, int]()
     for item in _first(iter(source), sample):

@@ -221,7 +221,7 @@ def annotate(
         source="the command line",
     )  # fmt: skip
     if dry_run:
-        report = estimate(config)
+        report = estimate(config, out, how)
         print_json(report) if json else _tell_estimate(report)
         return
     summary = run(config, out, how, progress=not quiet and not json and sys.stderr.isatty())
@@ -261,7 +261,12 @@ def _parameters(given: list[str]) -> dict[str, Any]:
             raise ConfigError(
                 "cannot read a parameter", given=text, expected="KEY=VALUE", do="write for example top_p=0.9"
             )
-        found[name] = yaml.safe_load(value)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(
+                "cannot read a parameter", given=text, expected="a value in YAML", do="quote the value"
+            ) from None
     return found
 
 

@@ -18,14 +18,14 @@ def ask(
     json: AsJson = False,
 ) -> None:
     """Ask about every face in a photo, the most prominent first."""
-    from facemllm.model.answers import face_to_dict
-
     answers = load_model(model).ask(image, questions, crop=crop, faces="all")
     if out:
         from facemllm.cli.picture import save_picture
 
         save_picture(image, answers, out)
     if json:
+        from facemllm.model.answers import face_to_dict
+
         faces = [
             {
                 "face": None if of_face[0].face is None else face_to_dict(of_face[0].face),

@@ -27,6 +27,9 @@ def load_model(name: str) -> FaceMLLM:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    from facemllm.core.hub import check_model_name
+
+    check_model_name(name, announce=False)  # before libraries are loaded, which takes seconds
     from transformers.utils import logging as transformers_logging
 
     from facemllm.model import AutoFaceMLLM

@@ -57,7 +57,7 @@ def questions(
             "cannot write questions", given=repr(out), expected="the path of a file", do="name a file"
         )
     counts: Counter[str] = Counter()
-    about = 0
+    about, labelled = 0, set[str]()
     if tasks == ["verification"]:
         from facemllm.data import read_pairs
 
@@ -67,7 +67,11 @@ def questions(
         from facemllm.data import stream_dataset
 
         stream = stream_dataset(dataset, root, split, strict)
-        lines, skipped, things = _about_faces(stream, tasks, seed, phrasings), stream.skipped, "faces"
+        lines, skipped, things = (
+            _about_faces(stream, tasks, seed, phrasings, labelled),
+            stream.skipped,
+            "faces",
+        )
     if path.is_dir():
         raise DatasetError(
             "cannot write questions",
@@ -76,27 +80,41 @@ def questions(
             do=f"pass {path / 'questions.jsonl'}",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")  # a run that is stopped leaves no half file of the name
-    with part.open("w", encoding="utf-8") as file:
-        for found in lines:
-            about += 1
-            for line in found:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                counts[line["task"]] += 1
-    if things == "faces":
-        skipped = stream.skipped
-    if not about:
-        raise DatasetError(
-            f"{dataset} has no usable sample in split {split!r}",
-            given=f"{root}; {skipped}",
-            expected="samples of this split",
-            do="ask for another split, or check that root holds the whole dataset",
-        )
-    part.replace(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for found in lines:
+                about += 1
+                for line in found:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    counts[line["task"]] += 1
+        if things == "faces":
+            skipped = stream.skipped
+        if not about:
+            raise DatasetError(
+                f"{dataset} has no usable sample in split {split!r}",
+                given=f"{root}; {skipped}",
+                expected="samples of this split",
+                do="ask for another split, or check that root holds the whole dataset",
+            )
+        if not counts:
+            raise DatasetError(
+                f"{dataset} has no labels of what is asked, so there is nothing to write",
+                given=f"--task {', '.join(tasks or ())} of {about} {things} with {_listed(labelled)}",
+                expected="at least one task that the dataset has labels of",
+                do="name another --task, or leave it out for all that the dataset can answer",
+            )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # a run that fails leaves no half file
     for name, count in sorted(counts.items()):
         typer.echo(f"{name:12} {count}")
     typer.echo(f"saved {path}: {counts.total()} questions about {about} {things}")
     typer.echo(str(skipped))
+    if lacking := [name for name in dict.fromkeys(tasks or ()) if not counts[name]]:
+        typer.echo(
+            f"note: no questions about {', '.join(lacking)}: {dataset} has {_listed(labelled)}", err=True
+        )
     if set(counts) == {"unknown"} and tasks is None:
         typer.echo(
             f"note: {dataset} has labels of none of the tasks that are asked by default, so only questions "
@@ -116,10 +134,18 @@ def check_phrasings(phrasings: str) -> None:
         )
 
 
-def _about_faces(stream: Any, tasks: list[str] | None, seed: int, phrasings: str) -> Iterator[list[Any]]:
+def _listed(labelled: set[str]) -> str:
+    return f"labels of {', '.join(sorted(labelled))}" if labelled else "no labels"
+
+
+def _about_faces(
+    stream: Any, tasks: list[str] | None, seed: int, phrasings: str, labelled: set[str]
+) -> Iterator[list[Any]]:
+    """Yield the questions about each face; ``labelled`` gathers what there are labels of."""
     from facemllm.data import ALL_FORMS, write_questions
 
     for sample in stream:
+        labelled.update(sample.labels, (name for name in ("box", "landmarks") if getattr(sample, name)))
         if tasks and {"location", "parts"} & set(tasks):
             sample = _measured(sample)
         rng = random.Random(f"{seed}:{sample.id}")

@@ -37,6 +37,10 @@ def train(
     from facemllm.ops import use_backend
     from facemllm.training import Keeping, ThreeStageRecipe, Trainer
 
+    if quiet:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # of loading weights
     loaded = ThreeStageRecipe.load(recipe, tuple(overrides or ()))
     trainer = Trainer(
         None,

@@ -11,16 +11,33 @@ from torch import Tensor, nn
 from facemllm.core.errors import ConfigError
 from facemllm.core.registry import Registry
 
+_SIZES = ("in_dim", "out_dim", "num_queries", "width", "layers", "heads", "cross_every")
+
 
 class Connector(nn.Module, ABC):
     """Turns the features of a vision encoder into embeddings of a language model.
 
     Args:
         spec: What builds it again: ``create_connector(**spec)``, with fresh weights. JSON can hold it.
+
+    Raises:
+        ConfigError: If a size in it (a width, or a number of queries, layers or heads) is not 1 or more.
     """
 
     def __init__(self, **spec: Any) -> None:
         super().__init__()
+        wrong = {
+            key: value
+            for key, value in spec.items()
+            if key in _SIZES and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+        }
+        if wrong:
+            raise ConfigError(
+                f"the connector {spec.get('name')!r} has no such size",
+                given=", ".join(f"{key}={value!r}" for key, value in wrong.items()),
+                expected="whole numbers of 1 or more",
+                do="correct the options",
+            )
         self.spec: dict[str, Any] = spec
         self.in_dim: int = spec["in_dim"]
         self.out_dim: int = spec["out_dim"]

@@ -24,11 +24,7 @@ def join_cluster(address: str, workers: int, *, needed_for: str) -> Any:
         MissingExtraError: If Ray is not installed.
         ConfigError: If the cluster cannot be joined.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("ray[data]", extra="scale", needed_for=needed_for) from None
+    ray = import_ray(needed_for)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     try:
         if address == "local":
@@ -44,6 +40,20 @@ def join_cluster(address: str, workers: int, *, needed_for: str) -> Any:
             expected="the address of a cluster, auto, or local",
             do="start one with `ray start --head`, or use local",
         ) from None
+    return ray
+
+
+def import_ray(needed_for: str) -> Any:
+    """Return the module ``ray``.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("ray[data]", extra="scale", needed_for=needed_for) from None
     return ray
 
 

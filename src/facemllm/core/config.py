@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,13 +30,38 @@ def validate(model: type[M], values: dict[str, Any], *, source: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']}" for e in error.errors()]
+        lines, owners = [], dict[type[BaseModel], None]()
+        for one in error.errors():
+            key, owner = ".".join(map(str, one["loc"])) or "(root)", _owner(model, one["loc"])
+            owners[owner] = None
+            near: list[str] = []
+            if one["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(str(one["loc"][-1]), owner.model_fields, n=2, cutoff=0.55)
+            lines.append(f"{key}: {one['msg']}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
         raise ConfigError(
             f"{source} has {len(lines)} error{'s' * (len(lines) > 1)}",
             given="; ".join(lines),
-            expected=f"the fields of {model.__name__}: {', '.join(model.model_fields)}",
+            expected="; ".join(
+                f"the fields of {owner.__name__}: {', '.join(owner.model_fields)}" for owner in owners
+            ),
             do="correct the keys named above",
         ) from None
+
+
+def _owner(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the part of a model that holds the key at ``place``."""
+    for key in place[:-1]:
+        field = model.model_fields.get(str(key))
+        inner = None if field is None else _model_in(field.annotation)
+        model = model if inner is None else inner
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in get_args(annotation))
+    return next((part for part in found if part is not None), None)
 
 
 def load_yaml(path: str | Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -71,7 +97,16 @@ def load_yaml(path: str | Path, overrides: tuple[str, ...] = ()) -> dict[str, An
                 expected="key=value",
                 do="write for example stages.0.epochs=2",
             )
-        _set(values, key.split("."), yaml.safe_load(text), override)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                "cannot read override",
+                given=f"{override} ({str(error).splitlines()[0]})",
+                expected="a value in YAML after the =",
+                do="quote the value, or close its brackets",
+            ) from None
+        _set(values, key.split("."), value, override)
     return values
 
 

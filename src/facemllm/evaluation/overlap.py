@@ -90,7 +90,8 @@ def _overlaps(entry: Mapping[str, Any], dataset: str, split: str | None) -> str 
     """Return what an entry of the record means for a test, or None if it means nothing."""
     trained, part = str(entry.get("dataset")), str(entry.get("split", "all"))
     count = entry.get("samples")
-    what = f"{trained}, split {part}" + (f" ({count:,} samples)" if isinstance(count, int) else "")
+    where = f" in {entry['path']}" if entry.get("path") else ""
+    what = f"{trained}{where}, split {part}" + (f" ({count:,} samples)" if isinstance(count, int) else "")
     if trained != dataset:
         if any({trained, dataset} <= group for group in SAME_PICTURES):
             return f"The model was trained on {what}, which shares pictures with {dataset}."

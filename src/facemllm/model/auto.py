@@ -6,11 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from facemllm.core.hub import BUILT_IN
 from facemllm.model.face_mllm import FaceMLLM
 from facemllm.model.llava import from_llava
 from facemllm.model.saving import HUB_OPTIONS, loaded, read_config
-
-BUILT_IN = ("facemllm-tiny",)
 
 
 class AutoFaceMLLM:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from facemllm.core.errors import CheckpointError, FaceMLLMError
+from facemllm.core.hub import check_model_name
 from facemllm.language import refuse_remote_code
 from facemllm.processing.llava import LlavaFaceProcessor
 from facemllm.processing.processor import FaceProcessor
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -96,29 +95,11 @@ def read_config(name: str | Path, **hub: Any) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none, or it asks for code to be run.
     """
-    _refuse_no_folder(name, hub.get("subfolder") or "")
+    asked = ("subfolder", "revision", "cache_dir", "local_files_only")
+    check_model_name(name, **{key: hub[key] for key in asked if hub.get(key) is not None})
     config = _read_json(name, "config.json", hub)
     refuse_remote_code(config, source="config.json")
     return config
-
-
-def _refuse_no_folder(name: str | Path, subfolder: str) -> None:
-    """Say so at once where a path leads to no model: asking the hub for it would take long and say less."""
-    place = Path(name)
-    if place.is_dir():
-        inside = place / subfolder
-        problem = None if (inside / "config.json").is_file() else f"the folder {inside} has no config.json"
-    elif place.exists():
-        problem = f"{place} is a file"
-    else:
-        problem = None if _HUB_ID.fullmatch(str(name)) else f"there is no folder {str(name)!r}"
-    if problem is not None:
-        raise CheckpointError(
-            "cannot load a model",
-            given=problem,
-            expected="'facemllm-tiny', or what save_pretrained wrote, in a folder or on the hub",
-            do="check the path",
-        )
 
 
 def _read_json(name: str | Path, file: str, hub: dict[str, Any]) -> dict[str, Any]:

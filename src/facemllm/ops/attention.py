@@ -9,7 +9,8 @@ from torch import Tensor
 
 from facemllm.core.errors import ConfigError
 from facemllm.ops.backends import Inputs, select_backend
-from facemllm.ops.masks import Mask
+from facemllm.ops.checks import check_tensors, is_number
+from facemllm.ops.masks import Mask, checked_mask
 from facemllm.ops.reference import merge_partials
 
 __all__ = ["attention", "merge_partials", "partial_attention"]
@@ -77,11 +78,12 @@ def partial_attention(
 
 def _check(inputs: Inputs) -> None:
     q, k, v = inputs.q, inputs.k, inputs.v
+    check_tensors("attention", q=q, k=k, v=v)
     fits = (
         q.dim() == k.dim() == v.dim() == 4
         and q.shape[0] == k.shape[0] == v.shape[0]
         and k.shape[1:3] == v.shape[1:3]
-        and q.shape[3] == k.shape[3]
+        and q.shape[3] == k.shape[3] > 0
         and k.shape[1] > 0
         and q.shape[1] % k.shape[1] == 0
     )
@@ -91,6 +93,23 @@ def _check(inputs: Inputs) -> None:
             given=str(inputs),
             expected="q [B, H, Q, D], k [B, G, K, D], v [B, G, K, Dv], with H a multiple of G",
             do="split the width into heads: x.unflatten(-1, (H, D)).transpose(1, 2)",
+        )
+    if inputs.mask is not None:
+        leading = checked_mask(inputs.mask).leading()
+        if any(size not in (1, q.shape[-3 - back]) for back, size in enumerate(reversed(leading[-2:]))):
+            raise ConfigError(
+                "the mask is of another batch, or of other heads",
+                given=f"{type(inputs.mask).__name__} for {list(leading)}; {inputs}",
+                expected=f"[{q.shape[0]}, {q.shape[1]}] or 1 in their place",
+                do="build the mask for this batch",
+            )
+    # By zero too: torch's fused causal kernel multiplies its minus infinities by it, and gives no number.
+    if inputs.scale is not None and not (is_number(inputs.scale, least=0) and inputs.scale):
+        raise ConfigError(
+            "attention cannot scale its scores",
+            given=f"scale={inputs.scale!r}",
+            expected="a finite number above 0",
+            do="leave it out for D ** -0.5",
         )
     if not 0 <= inputs.dropout < 1:
         raise ConfigError(

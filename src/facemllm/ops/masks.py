@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +28,12 @@ class Mask(ABC):
             ConfigError: If the mask is for other numbers of queries and keys.
         """
 
+    def leading(self) -> tuple[int, ...]:
+        """Return the sizes of the dense form before [Q, K]; none where it is the same for all items."""
+        return ()
+
     def __and__(self, other: Mask) -> Mask:
-        return Both(self, other)
+        return Both(self, checked_mask(other))
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Both(Mask):
 
     first: Mask
     second: Mask
+
+    def leading(self) -> tuple[int, ...]:
+        """See ``Mask.leading``."""
+        pairs = zip_longest(reversed(self.first.leading()), reversed(self.second.leading()), fillvalue=1)
+        return tuple(one if other == 1 else other for one, other in pairs)[::-1]
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``."""
@@ -71,6 +81,10 @@ class Padding(Mask):
 
     keep: Tensor
 
+    def leading(self) -> tuple[int, ...]:
+        """See ``Mask.leading``."""
+        return (*self.keep.shape[:1], 1)
+
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [B, 1, 1, K]."""
         if self.keep.dim() != 2 or self.keep.dtype != torch.bool:
@@ -97,6 +111,10 @@ class BlockDiagonal(Mask):
     lengths: tuple[int, ...]
     key_lengths: tuple[int, ...] | None = None
     causal: bool = False
+
+    def __post_init__(self) -> None:
+        if min((*self.lengths, *(self.key_lengths or ())), default=0) < 0:
+            raise _misfit("BlockDiagonal", str(self), "lengths of 0 or more")
 
     def checked_key_lengths(self, queries: int, keys: int) -> tuple[int, ...]:
         """Return the number of keys of each sequence.
@@ -170,6 +188,10 @@ class Region(Mask):
     boxes: Tensor
     rows: int
     columns: int
+
+    def leading(self) -> tuple[int, ...]:
+        """See ``Mask.leading``."""
+        return (*self.boxes.shape[:1], 1)
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [B, 1, R, rows * columns]."""
@@ -348,6 +370,10 @@ class Explicit(Mask):
 
     allowed: Tensor
 
+    def leading(self) -> tuple[int, ...]:
+        """See ``Mask.leading``."""
+        return tuple(self.allowed.shape[:-2])
+
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``."""
         if self.allowed.dtype != torch.bool or self.allowed.dim() < 2:
@@ -359,6 +385,27 @@ class Explicit(Mask):
         if rows != 1:
             _same("Explicit", queries=(rows, queries))
         return self.allowed.to(device)
+
+
+def checked_mask(mask: Any) -> Mask:
+    """Return a mask that is one.
+
+    Raises:
+        ConfigError: If it is a tensor, a class, or anything else.
+
+    Example:
+        >>> checked_mask(Causal())
+        Causal()
+    """
+    if isinstance(mask, Mask):
+        return mask
+    what = f"a tensor {tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
+    raise ConfigError(
+        "attention takes masks as objects",
+        given=what,
+        expected="a Mask, such as Causal(), Padding(keep) or Explicit(allowed)",
+        do="wrap a bool tensor that is True where a query may see a key: Explicit(allowed)",
+    )
 
 
 def _same(name: str, **pairs: tuple[int, int]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from facemllm.core.errors import ConfigError
 from facemllm.ops import reference
 from facemllm.ops.backends import Arguments, Function, select_function
+from facemllm.ops.checks import check_tensors, is_number
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6, backend: str | None = None) -> Tensor:
@@ -21,7 +23,7 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6, backend: str | Non
         backend: Name of the backend that must compute it; the first that can if left out.
 
     Raises:
-        ConfigError: If the backend cannot.
+        ConfigError: If the weight is of another width, ``eps`` is negative, or the backend cannot.
 
     Source: Root Mean Square Layer Normalization, arXiv 1910.07467, equation 4.
 
@@ -30,6 +32,14 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-6, backend: str | Non
         >>> rms_norm(torch.tensor([3.0, 4.0]), torch.ones(2), eps=0.0)
         tensor([0.8485, 1.1314])
     """
+    check_tensors("rms_norm", x=x, weight=weight)
+    if tuple(weight.shape) != tuple(x.shape[-1:]) or not x.is_floating_point() or not is_number(eps, least=0):
+        raise ConfigError(
+            "rms_norm cannot normalise these",
+            given=f"x {tuple(x.shape)} of {x.dtype}, weight {tuple(weight.shape)}, eps={eps!r}",
+            expected="floating x [..., D], weight [D], eps of 0 or more",
+            do="pass the weight of a layer of this width",
+        )
     arguments = Arguments((x, weight, eps))
     return select_function("rms_norm", _FUNCTIONS, backend, arguments)(*arguments.values)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from facemllm.core.errors import ConfigError
+
 
 def attention(
     q: Tensor,
@@ -84,12 +86,24 @@ def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, T
     Returns:
         Output and log-sum-exp over the union of the keys, shaped as those given.
 
+    Raises:
+        ConfigError: If there are none, or they are not of the same queries.
+
     Example:
         >>> q, k = torch.ones(1, 1, 1, 2), torch.eye(2)[None, None]
         >>> halves = [partial_attention(q, k[:, :, i : i + 1], k[:, :, i : i + 1]) for i in range(2)]
         >>> torch.allclose(merge_partials(halves)[0], attention(q, k, k))
         True
     """
+    partials = list(partials)
+    shapes = [[tuple(getattr(x, "shape", ())) for x in pair] for pair in partials]
+    if not shapes or any(one != shapes[0] or len(one) != 2 or one[0][:-1] != one[1] for one in shapes):
+        raise ConfigError(
+            "there is nothing to merge" if not shapes else "these parts cannot be merged",
+            given="; ".join(" and ".join(map(str, one)) for one in shapes) or "no parts",
+            expected="one or more pairs of an output [B, H, Q, Dv] and a log-sum-exp [B, H, Q], all alike",
+            do="pass a list of what partial_attention returned for the same queries",
+        )
     lses = torch.stack([lse for _, lse in partials])
     total = _logsumexp(lses)
     weights = torch.exp(lses - total.masked_fill(total == float("-inf"), 0))

@@ -49,7 +49,8 @@ def prefix_attention(
         [B, H, Q, Dv]
 
     Raises:
-        ConfigError: If there are not as many prefixes as trees, or the branches do not add up.
+        ConfigError: If there are not as many prefixes as trees, the branches do not add up, or, one a row,
+            have not the length of a row.
 
     Example:
         >>> from facemllm.ops import PrefixTree, attention
@@ -67,8 +68,22 @@ def prefix_attention(
             expected="a prefix for each tree, and B * Q tokens in all branches",
             do="pass one (k, v) a tree and the lengths of its branches",
         )
+    if any(not isinstance(prefix, Sequence) or len(prefix) != 2 for prefix in prefixes):
+        raise ConfigError(
+            "a prefix is not the keys and values of a trunk",
+            given=", ".join(type(prefix).__name__ for prefix in prefixes),
+            expected="a pair (k, v) for each tree",
+            do="pass [(k, v)] for one tree",
+        )
+    flat = tuple(length for tree in branches for length in tree)
+    if min(flat, default=0) < 0 or (q.shape[0] > 1 and flat != (q.shape[2],) * q.shape[0]):
+        raise ConfigError(
+            "branches do not lie in these rows",
+            given=f"branches of {list(flat)} tokens, queries {tuple(q.shape)}",
+            expected="all in one row end to end, or B branches of Q tokens each, one a row",
+            do="pad the branches to one length, with own=Padding(keep); or pack them into one row",
+        )
     if own is None:
-        flat = tuple(length for tree in branches for length in tree)
         own = BlockDiagonal(flat, causal=True) if q.shape[0] == 1 else Causal()
     parts = [partial_attention(q, k, v, own, scale=scale, backend=backend)]
     flat_q = q.transpose(0, 1).flatten(1, 2)[None]  # [1, H, B * Q, D]

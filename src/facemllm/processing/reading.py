@@ -28,6 +28,7 @@ MAX_PIXELS = 89_478_485
 _FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF", "PPM", "TGA", "ICO",
 )  # fmt: skip
+_JPEG = b"\xff\xd8\xff"
 _READABLE = "a photo as JPEG, PNG, WebP, GIF, BMP or TIFF"
 _REDUCED_SIDE = 4096  # a JPEG over MAX_PIXELS is decoded to at least this, in half to an eighth of its size
 
@@ -52,6 +53,14 @@ def load_image(source: Any) -> Image.Image:
         >>> load_image(np.zeros((10, 20, 3), dtype=np.uint8)).size
         (20, 10)
     """
+    # Once for all steps: a context of its own for each costs as much as reading a photo's header.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)  # odd metadata does not spoil a photo
+        return _load(source)
+
+
+def _load(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         name, image = "a PIL image", source
     elif isinstance(source, torch.Tensor):
@@ -61,14 +70,14 @@ def load_image(source: Any) -> Image.Image:
     elif isinstance(source, (bytes, bytearray, memoryview)):
         name, image = f"{len(source)} bytes", _open(io.BytesIO(source), f"{len(source)} bytes")
     elif isinstance(source, str) and is_reference(source) and not Path(source).exists():
-        return load_image(read_reference(source))
+        return _load(read_reference(source))
     elif isinstance(source, (str, os.PathLike)):
-        name = _existing_file(source)
-        with open(name, "rb") as file:  # noqa: PTH123 (a Path would have to be made only for this)
-            return _clean(_open(file, name), name)  # decoded while the file is open
+        with _opened(source) as file:
+            name = file.name
+            return _clean(_open(file, name), name, own=True)  # decoded while the file is open
     elif hasattr(source, "read"):
         data = source.read()
-        return load_image(data if isinstance(data, bytes) else b"")
+        return _load(data if isinstance(data, bytes) else b"")
     else:
         raise ImageError(
             "cannot read a picture",
@@ -79,7 +88,8 @@ def load_image(source: Any) -> Image.Image:
     return _clean(image, name)
 
 
-def _existing_file(source: str | os.PathLike[str]) -> str:
+def _opened(source: str | os.PathLike[str]) -> Any:
+    """Open a regular file; a pipe or a device is not waited for."""
     text = os.fspath(source)
     if text.split(":", 1)[0].lower() in ("http", "https", "ftp", "s3", "gs", "data"):
         raise ImageError(
@@ -89,14 +99,19 @@ def _existing_file(source: str | os.PathLike[str]) -> str:
             do="download the picture first and pass its path",
         )
     path = os.path.expanduser(text)  # noqa: PTH111 (as strings: datasets are read path by path)
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (as above)
+    try:  # opened first and looked at then: one walk along the path instead of two
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (as above; the caller closes)
+    except PermissionError:
+        raise  # whose message names the file and says more than that it is not there
+    except IsADirectoryError:
+        kind = "a folder"
     except (OSError, ValueError):  # a name the system cannot hold
         kind = "nothing"
     else:
-        if stat.S_ISREG(mode):
-            return path
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device"
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        kind = "a device"
     raise ImageError(
         "cannot open a picture",
         given=f"{text[:200]!r}, which is {kind}",
@@ -105,18 +120,22 @@ def _existing_file(source: str | os.PathLike[str]) -> str:
     )
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _open(file: Any, name: str) -> Image.Image:
     """Open without decoding. ``file`` must stay open until the image is loaded."""
     head = file.read(16)
     file.seek(0)
-    Image.init()
+    formats = ["JPEG"]
+    if not head.startswith(_JPEG):  # only then, as looking at all formats takes longer than a photo's header
+        Image.init()
+        formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # odd metadata does not spoil a photo
-            return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+        return Image.open(file, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        if not head.startswith(b"\xff\xd8\xff"):
+        if not head.startswith(_JPEG):
             raise _too_large(name) from None
     except Exception as error:  # noqa: BLE001 (broken headers raise nearly anything)
         heic = head[4:8] == b"ftyp"
@@ -139,8 +158,8 @@ def _open(file: Any, name: str) -> Image.Image:
     return jpeg
 
 
-def _clean(image: Image.Image, name: str) -> Image.Image:
-    """Decode, turn upright and convert to RGB."""
+def _clean(image: Image.Image, name: str, *, own: bool = False) -> Image.Image:
+    """Decode, turn upright and convert to RGB; a picture that is our ``own`` need not be left as it is."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(f"{name}, {width}x{height} pixels")
@@ -152,15 +171,15 @@ def _clean(image: Image.Image, name: str) -> Image.Image:
             do="use a larger picture; faces are read well from about 48 pixels on",
         )
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning)
-            image.load()
-            image = _to_rgb(_upright(image))
+        image.load()
+        image = _upright(image)
+        if own and type(image) is JpegImageFile and image.mode == "RGB":
+            return image._new(image.im)  # what copy() does, but for the pixels: nobody else holds them
+        return _to_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001 (broken data raises OSError, SyntaxError, struct.error, ...)
         raise _broken(name, error) from None
-    return image
 
 
 def _upright(image: Image.Image) -> Image.Image:

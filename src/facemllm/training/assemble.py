@@ -84,14 +84,10 @@ def _language_model(trainer: Trainer) -> LanguageModel:
                 do="launch without FSDP, or leave `quantize` out of the recipe",
             )
         return load_language_model(recipe.language_model, lora=recipe.lora, quantize=recipe.quantize)
-    sources = {
-        (source.dataset, source.split, source.folder): source
-        for stage in recipe.stages
-        for source in stage.data
-    }
+    sources = {source.key: source for stage in recipe.stages for source in stage.data}
     llm = make_language_model(
         recipe.language_phase,
-        [trainer.labels(sources[key]) for key in sorted(sources)],
+        [trainer.samples(sources[key]) for key in sorted(sources)],
         tasks=recipe.language_phase.tasks,
         folder=trainer.out / "language",
         seed=recipe.seed,

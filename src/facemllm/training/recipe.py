@@ -24,21 +24,32 @@ class DataSource(StrictModel):
     """One dataset of a phase.
 
     Args:
-        dataset: Name of its reader. Its folder is looked for under the data root.
+        dataset: Name of its reader, as for ``facemllm questions``; ``csv`` and ``folder`` are for labels of
+            one's own. Its folder is looked for under the data root.
+        path: Its folder, where that has another name: below the data root, or absolute. It tells several
+            folders of ``records`` (such as tar shards) apart.
         split: The split to train on.
-        folder: Where its files are, below the data root; by default they are looked for there. It tells
-            several folders of ``records`` (such as tar shards) apart.
         weight: Share of the samples drawn, relative to the other sources.
         limit: At most so many samples, drawn at random; none for all.
         tasks: In a stage, which of its tasks this source is asked about; none for all.
     """
 
     dataset: str
+    path: str | None = Field(default=None, min_length=1)
     split: str = "train"
-    folder: str = ""
     weight: float = Field(default=1.0, gt=0)
     limit: int | None = Field(default=None, gt=0)
     tasks: tuple[str, ...] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Dataset, folder and split: two sources that agree in them have the same samples."""
+        return self.dataset, self.path or "", self.split
+
+    @property
+    def name(self) -> str:
+        """What the source is called in records: its dataset, the folder it is in, and its split."""
+        return f"{self.dataset}{'' if self.path is None else '-' + Path(self.path).name}-{self.split}"
 
 
 class EncoderPhase(StrictModel):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import yaml
 
-from facemllm.core.errors import CheckpointError, ConfigError, TrainingError
-from facemllm.data import Dataset, read_dataset
+from facemllm.core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
+from facemllm.data import Dataset, read_dataset, stream_dataset
 from facemllm.language.quantize import dequantize
 from facemllm.model import FaceMLLM
 from facemllm.training.assemble import assemble
@@ -74,8 +74,8 @@ class Trainer:
         self.root = Path(root) if root else None
         self.detector, self.progress = detector, progress and self.processes.main
         self.log = RunLog(self.out / "log.jsonl", enabled=self.processes.main)
-        self._crops: dict[tuple[str, str, str], CropSet] = {}
-        self._encoded: dict[tuple[str, str, str, int | None], FeatureSet] = {}
+        self._crops: dict[tuple[str, str, str], tuple[DataSource, CropSet]] = {}
+        self._encoded: dict[tuple[tuple[str, str, str], int | None], FeatureSet] = {}
 
     def fit(self, *, resume: bool = False) -> FaceMLLM:
         """Run all phases and save the model to ``output_dir/model``.
@@ -87,6 +87,7 @@ class Trainer:
             TrainingError: If ``output_dir`` holds another run, the loss is not finite, or a stage did not
                 train what it says.
         """
+        self._check_sources()
         self.processes.agree(lambda: self._claim(resume) if self.processes.main else None)
         if self.processes.main:
             self.log.trackers = start_trackers(
@@ -109,13 +110,13 @@ class Trainer:
 
     def crops(self, source: DataSource) -> CropSet:
         """Return the face crops of a data source."""
-        key = (source.dataset, source.split, source.folder)
+        key = source.key
         if key not in self._crops:
-            dataset = self.labels(source)
+            dataset = self.samples(source)
             if self.progress and dataset.skipped.total:
                 self.say(str(dataset.skipped))
-            self._crops[key] = crops_of(
-                "-".join(part for part in (source.dataset, source.split, Path(source.folder).name) if part),
+            crops = crops_of(
+                source.name,
                 dataset.samples,
                 self.checked_model.checked_processor(),
                 cache=self.out / "cache",
@@ -123,11 +124,42 @@ class Trainer:
                 detector=self.detector,
                 progress=self.progress,
             )
-        return self._crops[key].limited(source.limit, self.recipe.seed)
+            self._crops[key] = (source, crops)
+        return self._crops[key][1].limited(source.limit, self.recipe.seed)
 
-    def labels(self, source: DataSource) -> Dataset:
-        """Return the samples of a data source; no picture is opened."""
-        return read_dataset(source.dataset, self.data_root() / source.folder, split=source.split)
+    def samples(self, source: DataSource) -> Dataset:
+        """Return the samples of a data source, whose pictures are not opened.
+
+        Raises:
+            DatasetError: See :meth:`folder`; or if a split is empty.
+        """
+        return read_dataset(source.dataset, self.folder(source), split=source.split)
+
+    def _check_sources(self) -> None:
+        """Find all data before anything is trained: the last stage's may be missing, too."""
+        recipe = self.recipe
+        phases = [*([recipe.encoder_phase] if recipe.encoder_phase else []), *recipe.stages]
+        phases += [stage.held_out for stage in recipe.stages if stage.held_out is not None]
+        for source in {source.key: source for phase in phases for source in phase.data}.values():
+            stream_dataset(source.dataset, self.folder(source), source.split)  # nothing is read yet
+
+    def folder(self, source: DataSource) -> Path:
+        """Return where a data source is looked for.
+
+        Raises:
+            TrainingError: If its folder is below the data root and there is none.
+            DatasetError: If its folder is not there, or not laid out as its reader expects.
+        """
+        own = Path(source.path or "").expanduser()
+        root = own if own.is_absolute() else self.data_root() / own
+        if source.path is not None and not root.is_dir():
+            raise DatasetError(
+                f"cannot find the folder of a data source of the recipe, {source.dataset}",
+                given=f"path: {source.path}, which is {root}",
+                expected="a folder below the data root (--data), or an absolute path",
+                do="correct `path` in the recipe",
+            )
+        return root
 
     def data_root(self) -> Path:
         """Return the folder of the datasets' folders.
@@ -162,7 +194,7 @@ class Trainer:
         if trains_encoder:
             self._encoded.clear()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
-        key = (source.dataset, source.split, source.folder, source.limit)
+        key = (source.key, source.limit)
         if key not in self._encoded:
             crops = self.crops(source)
             model.encoder.to(self.processes.device)
@@ -211,13 +243,15 @@ class Trainer:
 
     def _training_data(self) -> list[dict[str, Any]]:
         counted = Counter(
-            (sample.dataset, split, sample.licence)  # records keep the dataset they were written from
-            for (_, split, _), crops in sorted(self._crops.items())
+            # Records keep the dataset that they were written from.
+            (sample.dataset, Path(source.path or "").name, source.split, sample.licence)
+            for _, (source, crops) in sorted(self._crops.items(), key=lambda item: item[0])
             for sample in crops.samples
         )
         return [
             {"dataset": name, "split": split, "samples": count, "licence": licence}
-            for (name, split, licence), count in counted.items()
+            | ({"path": folder} if folder else {})
+            for (name, folder, split, licence), count in counted.items()
         ]
 
     def say(self, text: str) -> None:

@@ -135,6 +135,9 @@ def _yes_or_no(text: str) -> str:
 
 def _load(name: str) -> tuple[Any, Any]:
     """Load a FaceMLLM, or else a transformers model with its processor; never code from its folder."""
+    from facemllm.core.hub import check_model_name
+
+    check_model_name(name)
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     from facemllm.model import AutoFaceMLLM, FaceMLLMConfig

@@ -63,6 +63,7 @@ class Reader(ABC):
         self.skipped = SkipReport()
         self._where = ""
         self.root = self._locate(Path(root))
+        self._below = os.path.join(self.root, "")  # noqa: PTH118 (text: it begins millions of paths)
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
@@ -99,7 +100,7 @@ class Reader(ABC):
         else:
             yield sample
 
-    def sample(self, image: Path, **fields: Any) -> FaceSample:
+    def sample(self, image: Path | str, **fields: Any) -> FaceSample:
         """Build a sample whose id is the image's path below the root.
 
         Raises:
@@ -119,10 +120,9 @@ class Reader(ABC):
 
     def _below_root(self, path: str) -> str:
         """Return a path below the root, with forward slashes on every system."""
-        root = os.path.join(self.root, "")  # noqa: PTH118
-        if not path.startswith(root):
+        if not path.startswith(self._below):
             return Path(path).relative_to(self.root).as_posix()
-        return path[len(root) :].replace(os.sep, "/")
+        return path[len(self._below) :].replace(os.sep, "/")
 
     def record(self, name: str, image: str, **fields: Any) -> FaceSample:
         """Build a sample of any reference to a picture, with the dataset's terms and where it was found.
@@ -152,7 +152,7 @@ class Reader(ABC):
             f"cannot find the dataset {self.name} in {root}",
             given=_contents(root),
             expected=self.layout,
-            do="pass as root the folder that holds these files",
+            do="pass as root the folder that holds these files; in a recipe: name it as `path`",
         )
 
 
@@ -170,14 +170,20 @@ def is_picture(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def names_in(folder: Path, wanted: Callable[[str], bool], *, most: int = 10_000) -> Iterator[str]:
+def names_in(folder: Path | str, wanted: Callable[[str], bool], *, most: int = 10_000) -> Iterator[str]:
     """Yield the names in ``folder`` that are ``wanted``, in natural order, holding at most ``most`` of them.
 
     Of a larger folder, sorted runs are kept in a temporary file and merged, so memory does not grow with it.
     """
-    with os.scandir(folder) as entries, tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spill:
+    with os.scandir(folder) as entries:
         names = (entry.name for entry in entries if wanted(entry.name))
         run = sorted(islice(names, most), key=natural)
+        yield from run if len(run) < most else _merged(names, run, most)
+
+
+def _merged(names: Iterator[str], run: list[str], most: int) -> Iterator[str]:
+    """Yield the names of a full run and all others in order, by way of a temporary file."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spill:
         starts: list[int] = []
         while len(run) == most:
             starts.append(spill.tell())

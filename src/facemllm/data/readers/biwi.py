@@ -32,7 +32,7 @@ class BIWI(Reader):
     """
 
     name = "biwi"
-    licence = "research"
+    licence = "non-commercial, such as university research and education"
     layout = "folders 01/ ... 24/ with frame_00003_rgb.png and frame_00003_pose.txt (rotation, translation)"
     splits = SPLITS
     folders = ("biwi", "hpdb", "faces_0", "kinect_head_pose_db")

@@ -5,11 +5,12 @@ Source: Huang et al., "Labeled Faces in the Wild", UMass Amherst 07-49, 2007.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable, images_in
+from facemllm.data.readers.base import NOT_ASKED, READERS, Reader, Unusable, is_picture, names_in
 from facemllm.data.readers.lfw_lists import read_people
 from facemllm.data.schema import FaceSample
 from facemllm.data.splits import SPLITS, split_by_hash
@@ -63,20 +64,25 @@ class LFW(Reader):
     def read(self) -> Iterator[FaceSample]:
         """Yield the samples of all splits."""
         genders = self._read_genders()
-        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
-            if self.people is not None and folder.name not in self.people:
+        with os.scandir(self.root) as entries:
+            people = sorted(entry.name for entry in entries if entry.is_dir())
+        for person in people:
+            if self.people is not None and person not in self.people:
                 continue
-            for image in images_in(folder):
-                yield from self.attempt(f"{folder.name}/", image.name, self._read_image, image, genders)
+            folder = os.path.join(self.root, person, "")  # noqa: PTH118 (text: paths are dear)
+            for name in names_in(folder, is_picture):
+                yield from self.attempt(f"{person}/", name, self._read_image, folder, person, name, genders)
 
-    def _read_image(self, image: Path, genders: dict[str, str]) -> FaceSample:
-        person, match = image.parent.name, _NAME.fullmatch(image.name)
+    def _read_image(self, folder: str, person: str, name: str, genders: dict[str, str]) -> FaceSample:
+        match = _NAME.fullmatch(name)
         if match is None or match[1] != person:
             raise Unusable("name is not [person]_[four digits].jpg")
-        gender = genders.get(image.name)
+        gender = genders.get(name)
         labels = {"gender": gender} if gender else {}
         split, fold = (split_by_hash(person, self.seed), None) if self.people is None else self.people[person]
-        return self.sample(image, labels=labels, groups=labels, split=split, fold=fold, identity=person)
+        return self.sample(
+            folder + name, labels=labels, groups=labels, split=split, fold=fold, identity=person
+        )
 
     def _read_genders(self) -> dict[str, str]:
         genders: dict[str, str] = {}
