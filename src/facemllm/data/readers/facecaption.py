@@ -35,7 +35,10 @@ class FaceCaption(Reader):
     """
 
     name = "facecaption"
-    licence = "CC BY 4.0 for the captions, meant for research and education; every picture under the terms of its own page"
+    licence = (
+        "CC BY 4.0 for the captions, meant for research and education; every picture under the terms of its "
+        "own page"
+    )
     layout = (
         "FaceCaption-v1.parquet or FaceCaption-v2.parquet with columns url, box, caption and laion_caption"
     )
