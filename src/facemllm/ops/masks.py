@@ -6,51 +6,18 @@ meaning of the mask and what tests compare with. Masks combine by ``&``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, zip_longest
-from typing import Any
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from facemllm.core.errors import ConfigError
+from facemllm.ops.mask import Both, Mask, checked_mask, misfit, same
 
-
-class Mask(ABC):
-    """What a query may see."""
-
-    @abstractmethod
-    def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
-        """Return True where a query may see a key; broadcasts to [B, H, Q, K].
-
-        Raises:
-            ConfigError: If the mask is for other numbers of queries and keys.
-        """
-
-    def leading(self) -> tuple[int, ...]:
-        """Return the sizes of the dense form before [Q, K]; none where it is the same for all items."""
-        return ()
-
-    def __and__(self, other: Mask) -> Mask:
-        return Both(self, checked_mask(other))
-
-
-@dataclass(frozen=True)
-class Both(Mask):
-    """A query sees a key if both masks allow it."""
-
-    first: Mask
-    second: Mask
-
-    def leading(self) -> tuple[int, ...]:
-        """See ``Mask.leading``."""
-        pairs = zip_longest(reversed(self.first.leading()), reversed(self.second.leading()), fillvalue=1)
-        return tuple(one if other == 1 else other for one, other in pairs)[::-1]
-
-    def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
-        """See ``Mask.materialize``."""
-        return self.first.materialize(queries, keys, device) & self.second.materialize(queries, keys, device)
+__all__ = [
+    "BlockDiagonal", "Both", "Causal", "Explicit", "Full", "Mask", "Padding", "PrefixTree", "Region",
+    "Sliding", "TokenTree", "checked_mask",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,8 +56,8 @@ class Padding(Mask):
         """See ``Mask.materialize``. Shape [B, 1, 1, K]."""
         if self.keep.dim() != 2 or self.keep.dtype != torch.bool:
             given = f"{self.keep.dtype} {tuple(self.keep.shape)}"
-            raise _misfit("Padding", given, "a bool tensor [B, K]")
-        _same("Padding", keys=(keys, self.keep.shape[1]))
+            raise misfit("Padding", given, "a bool tensor [B, K]")
+        same("Padding", keys=(keys, self.keep.shape[1]))
         return self.keep.to(device)[:, None, None, :]
 
 
@@ -114,7 +81,7 @@ class BlockDiagonal(Mask):
 
     def __post_init__(self) -> None:
         if min((*self.lengths, *(self.key_lengths or ())), default=0) < 0:
-            raise _misfit("BlockDiagonal", str(self), "lengths of 0 or more")
+            raise misfit("BlockDiagonal", str(self), "lengths of 0 or more")
 
     def checked_key_lengths(self, queries: int, keys: int) -> tuple[int, ...]:
         """Return the number of keys of each sequence.
@@ -123,8 +90,8 @@ class BlockDiagonal(Mask):
             ConfigError: If these are not as many as the sequences, or do not add up to the tensors' lengths.
         """
         key_lengths = self.lengths if self.key_lengths is None else self.key_lengths
-        _same("BlockDiagonal", sequences=(len(self.lengths), len(key_lengths)))
-        _same("BlockDiagonal", queries=(queries, sum(self.lengths)), keys=(keys, sum(key_lengths)))
+        same("BlockDiagonal", sequences=(len(self.lengths), len(key_lengths)))
+        same("BlockDiagonal", queries=(queries, sum(self.lengths)), keys=(keys, sum(key_lengths)))
         return key_lengths
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
@@ -162,7 +129,7 @@ class Sliding(Mask):
 
     def __post_init__(self) -> None:
         if self.window < 1:
-            raise _misfit("Sliding", f"window={self.window}", "a window of 1 or more")
+            raise misfit("Sliding", f"window={self.window}", "a window of 1 or more")
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [Q, K]."""
@@ -196,8 +163,8 @@ class Region(Mask):
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [B, 1, R, rows * columns]."""
         if self.boxes.dim() != 3 or self.boxes.shape[-1] != 4:
-            raise _misfit("Region", f"boxes {tuple(self.boxes.shape)}", "boxes [B, R, 4]")
-        _same("Region", queries=(queries, self.boxes.shape[1]), keys=(keys, self.rows * self.columns))
+            raise misfit("Region", f"boxes {tuple(self.boxes.shape)}", "boxes [B, R, 4]")
+        same("Region", queries=(queries, self.boxes.shape[1]), keys=(keys, self.rows * self.columns))
         x1, y1, x2, y2 = self.boxes.to(device)[..., None].unbind(2)  # each [B, R, 1]
         x = (torch.arange(self.columns, device=device) + 0.5) / self.columns
         y = (torch.arange(self.rows, device=device) + 0.5) / self.rows
@@ -236,14 +203,14 @@ class PrefixTree(Mask):
 
     def __post_init__(self) -> None:
         spans = ((0, 0),) * len(self.trunks) if self.bidirectional is None else self.bidirectional
-        _same("PrefixTree", trees=(len(self.branches), len(self.trunks)))
-        _same("PrefixTree", **{"bidirectional parts": (len(spans), len(self.trunks))})
+        same("PrefixTree", trees=(len(self.branches), len(self.trunks)))
+        same("PrefixTree", **{"bidirectional parts": (len(spans), len(self.trunks))})
         lengths = [*self.trunks, *(length for tree in self.branches for length in tree)]
         inside = all(
             0 <= start <= end <= trunk for (start, end), trunk in zip(spans, self.trunks, strict=True)
         )
         if min(lengths, default=0) < 0 or not inside:
-            raise _misfit("PrefixTree", str(self), "lengths of 0 or more, bidirectional parts inside trunks")
+            raise misfit("PrefixTree", str(self), "lengths of 0 or more, bidirectional parts inside trunks")
 
     @classmethod
     def single(
@@ -272,7 +239,7 @@ class PrefixTree(Mask):
         Raises:
             ConfigError: If one of them is not the length of all trees.
         """
-        _same("PrefixTree", queries=(queries, self.length), keys=(keys, self.length))
+        same("PrefixTree", queries=(queries, self.length), keys=(keys, self.length))
 
     def trunk_spans(self) -> tuple[tuple[int, int], ...]:
         """Return start and end of each trunk in the sequence."""
@@ -329,7 +296,7 @@ class TokenTree(Mask):
     def __post_init__(self) -> None:
         wrong = [i for i, parent in enumerate(self.parents) if not -1 <= parent < i]
         if wrong:
-            raise _misfit("TokenTree", f"parents {self.parents}", "each parent -1 or an earlier token")
+            raise misfit("TokenTree", f"parents {self.parents}", "each parent -1 or an earlier token")
 
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``. Shape [L, L], L being the number of tokens."""
@@ -346,7 +313,7 @@ class TokenTree(Mask):
         Raises:
             ConfigError: If one of them is not the number of tokens.
         """
-        _same("TokenTree", queries=(queries, len(self.parents)), keys=(keys, len(self.parents)))
+        same("TokenTree", queries=(queries, len(self.parents)), keys=(keys, len(self.parents)))
 
     def positions(self, device: torch.device | str = "cpu") -> Tensor:
         """Return how many ancestors each token has, to be added to the position of a root. Shape [L]."""
@@ -377,47 +344,11 @@ class Explicit(Mask):
     def materialize(self, queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
         """See ``Mask.materialize``."""
         if self.allowed.dtype != torch.bool or self.allowed.dim() < 2:
-            raise _misfit(
+            raise misfit(
                 "Explicit", f"{self.allowed.dtype} {tuple(self.allowed.shape)}", "a bool tensor [..., Q, K]"
             )
         rows, columns = self.allowed.shape[-2:]
-        _same("Explicit", keys=(columns, keys))
+        same("Explicit", keys=(columns, keys))
         if rows != 1:
-            _same("Explicit", queries=(rows, queries))
+            same("Explicit", queries=(rows, queries))
         return self.allowed.to(device)
-
-
-def checked_mask(mask: Any) -> Mask:
-    """Return a mask that is one.
-
-    Raises:
-        ConfigError: If it is a tensor, a class, or anything else.
-
-    Example:
-        >>> checked_mask(Causal())
-        Causal()
-    """
-    if isinstance(mask, Mask):
-        return mask
-    what = f"a tensor {tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
-    raise ConfigError(
-        "attention takes masks as objects",
-        given=what,
-        expected="a Mask, such as Causal(), Padding(keep) or Explicit(allowed)",
-        do="wrap a bool tensor that is True where a query may see a key: Explicit(allowed)",
-    )
-
-
-def _same(name: str, **pairs: tuple[int, int]) -> None:
-    for what, (given, expected) in pairs.items():
-        if given != expected:
-            raise _misfit(name, f"{given} {what}", f"{expected} {what}")
-
-
-def _misfit(name: str, given: str, expected: str) -> ConfigError:
-    return ConfigError(
-        f"{name} mask does not fit the tensors",
-        given=given,
-        expected=expected,
-        do="build the mask from their lengths",
-    )

@@ -138,7 +138,7 @@ class Trainer:
     def _check_sources(self) -> None:
         """Find all data before anything is trained: the last stage's may be missing, too."""
         recipe = self.recipe
-        phases = [*([recipe.encoder_phase] if recipe.encoder_phase else []), *recipe.stages]
+        phases: list[Any] = [*([recipe.encoder_phase] if recipe.encoder_phase else []), *recipe.stages]
         phases += [stage.held_out for stage in recipe.stages if stage.held_out is not None]
         for source in {source.key: source for phase in phases for source in phase.data}.values():
             stream_dataset(source.dataset, self.folder(source), source.split)  # nothing is read yet
