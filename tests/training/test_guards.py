@@ -22,6 +22,8 @@ from facemllm.training.progress import RunLog
 from facemllm.training.questions import StageData
 from facemllm.training.stage_run import StageLoss, _check_heads, stage_data, stage_guards
 
+FACES = tuple(f"stages.{index}.data=[{{dataset: utkface, split: all}}]" for index in range(3))
+
 
 def stage(**options):
     base = ThreeStageRecipe.load("tiny").stages[1].model_dump() | {"steps": 2, "batch_size": 6}
@@ -239,7 +241,7 @@ def test_a_wrong_lora_target(small_llm):
 
 
 def test_a_stage_with_lora_for_a_model_without(made_faces, small_model, tmp_path):
-    recipe = ThreeStageRecipe.load("tiny", ("stages.0.train=[lora]", "stages.0.lr={lora: 0.1}"))
+    recipe = ThreeStageRecipe.load("tiny", (*FACES, "stages.0.train=[lora]", "stages.0.lr={lora: 0.1}"))
     with pytest.raises(ConfigError, match="nothing to train matches 'lora'"):
         Trainer(small_model, recipe, output_dir=tmp_path, data_root=made_faces, progress=False).fit()
 
@@ -253,7 +255,7 @@ def test_a_connector_of_the_wrong_width(small_llm):
 
 
 def test_a_connector_that_does_not_do_what_it_says(small_model, made_faces, tmp_path):
-    recipe = ThreeStageRecipe.load("tiny")
+    recipe = ThreeStageRecipe.load("tiny", FACES)
     small_model.connector.forward = lambda features: torch.zeros(len(features), 16, 7)
     with pytest.raises(TrainingError, match=r"does not fit\n.*\(1, 16, 7\) for .*\n.*\(1, 16, 48\)"):
         Trainer(small_model, recipe, output_dir=tmp_path, data_root=made_faces, progress=False).fit()

@@ -116,10 +116,11 @@ def test_a_shard_without_a_readable_picture_is_left_out(made_faces, small_model,
 
 def test_what_a_model_was_trained_on_keeps_its_name_and_terms(shards, small_model, tmp_path):
     trainer = Trainer(small_model, ThreeStageRecipe.load("tiny"), output_dir=tmp_path, progress=False)
-    trainer._crops["records", "all", "shards"] = CropSet("a", shards.samples, np.zeros(8))
+    source = DataSource(dataset="records", path="inner/shards", split="all")
+    trainer._crops[source.key] = (source, CropSet("a", shards.samples, np.zeros(8)))
     licence = shards.samples[0].licence
     assert trainer._training_data() == [
-        {"dataset": "utkface", "split": "all", "samples": 8, "licence": licence}
+        {"dataset": "utkface", "split": "all", "samples": 8, "licence": licence, "path": "shards"}
     ]
 
 

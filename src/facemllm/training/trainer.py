@@ -138,7 +138,9 @@ class Trainer:
     def _check_sources(self) -> None:
         """Find all data before anything is trained: the last stage's may be missing, too."""
         recipe = self.recipe
-        phases: list[Any] = [*([recipe.encoder_phase] if recipe.encoder_phase else []), *recipe.stages]
+        phases: list[Any] = [*recipe.stages]
+        if recipe.encoder_phase is not None and self.model is None:
+            phases.append(recipe.encoder_phase)
         phases += [stage.held_out for stage in recipe.stages if stage.held_out is not None]
         for source in {source.key: source for phase in phases for source in phase.data}.values():
             stream_dataset(source.dataset, self.folder(source), source.split)  # nothing is read yet
@@ -244,14 +246,14 @@ class Trainer:
     def _training_data(self) -> list[dict[str, Any]]:
         counted = Counter(
             # Records keep the dataset that they were written from.
-            (sample.dataset, Path(source.path or "").name, source.split, sample.licence)
-            for _, (source, crops) in sorted(self._crops.items(), key=lambda item: item[0])
-            for sample in crops.samples
+            (key, sample.dataset, sample.licence)
+            for key in sorted(self._crops)
+            for sample in self._crops[key][1].samples
         )
         return [
             {"dataset": name, "split": split, "samples": count, "licence": licence}
-            | ({"path": folder} if folder else {})
-            for (name, folder, split, licence), count in counted.items()
+            | ({"path": Path(path).name} if path else {})
+            for ((_, path, split), name, licence), count in counted.items()
         ]
 
     def say(self, text: str) -> None:
