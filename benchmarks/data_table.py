@@ -54,8 +54,10 @@ def readers(report: Report) -> str:
     few, many = (slowest["runs"][count] for count in sorted(slowest["runs"], key=int))
     versus = [
         f"{name} {ours[f'facemllm{way}']['records_per_second']:,} against "
-        f"{ours[f'torchvision{way}']['records_per_second']:,}{' with every picture decoded' if way else ''}"
+        f"{ours[f'torchvision{way}']['records_per_second']:,}{' with every picture decoded' if way else ''} "
+        f"(median ratio of neighbouring rounds: {ours.get(f'median_ratio{way}', 'not measured')})"
         for name, ours in report["torchvision"].items()
+        if isinstance(ours, dict)
         for way in ("", "_decoded")
     ]
     said = (

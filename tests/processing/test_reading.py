@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import io
 
 import numpy as np
@@ -32,6 +33,37 @@ def test_exif_orientation_is_honoured(orientation):
     image = load_image(encoded(stored, "PNG", exif=exif))
     assert image.size == (64, 32)
     assert np.array_equal(grey(image), GRADIENT)
+
+
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+def test_a_jpeg_is_turned_by_exif_and_by_xmp(kind, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    stored = Image.fromarray(GRADIENT).convert("RGB")
+    data = encoded(stored, "JPEG", **{kind: exif if kind == "exif" else xmp})
+    (tmp_path / "photo.jpg").write_bytes(data)
+    assert load_image(data).size == (32, 64)
+    assert load_image(tmp_path / "photo.jpg").size == (32, 64)
+    assert load_image(encoded(stored, "JPEG")).size == (64, 32)
+
+
+def test_a_file_too_long_for_one_piece_is_the_same_picture(tmp_path, monkeypatch):
+    from facemllm.processing import reading
+
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(Image.fromarray(GRADIENT).convert("RGB"), "JPEG"))
+    whole = load_image(path).tobytes()
+    monkeypatch.setattr(reading, "_AT_ONCE", 100)
+    assert load_image(path).tobytes() == whole
+
+
+def test_a_jpeg_read_is_a_picture_of_its_own():
+    image = load_image(encoded(Image.fromarray(GRADIENT).convert("RGB"), "JPEG"))
+    again = load_image(image)
+    again.paste("white", (0, 0, 64, 32))
+    kept = copy.deepcopy(image)  # by its state, as it travels between processes
+    assert kept.tobytes() == image.tobytes() != again.tobytes()
 
 
 def test_an_opened_pil_image_is_turned_too_and_stays_untouched():
@@ -90,7 +122,7 @@ def test_transparency_lies_over_white(mode):
     assert (result[:, 5:] == 255).all()
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "MPO"])
 def test_of_an_animation_the_first_frame_is_taken(kind):
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("white", "black", "black")]
     image = load_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))

@@ -6,8 +6,9 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ _FORMATS = (
 )  # fmt: skip
 _JPEG = b"\xff\xd8\xff"
 _READABLE = "a photo as JPEG, PNG, WebP, GIF, BMP or TIFF"
+_AT_ONCE = 1 << 24  # bytes; a file up to this size is read in one piece, which is quicker than piece by piece
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _REDUCED_SIDE = 4096  # a JPEG over MAX_PIXELS is decoded to at least this, in half to an eighth of its size
 
 
@@ -53,44 +56,32 @@ def load_image(source: Any) -> Image.Image:
         >>> load_image(np.zeros((10, 20, 3), dtype=np.uint8)).size
         (20, 10)
     """
-    # Once for all steps: a context of its own for each costs as much as reading a photo's header.
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning)  # odd metadata does not spoil a photo
-        return _load(source)
-
-
-def _load(source: Any) -> Image.Image:
+    if isinstance(source, (str, os.PathLike)):
+        text = os.fspath(source)
+        if is_reference(text) and not Path(text).exists():
+            return _from_bytes(read_reference(text), text)
+        return _from_path(text)
     if isinstance(source, Image.Image):
-        name, image = "a PIL image", source
-    elif isinstance(source, torch.Tensor):
-        name, image = "a tensor", _from_tensor(source)
-    elif isinstance(source, np.ndarray):
-        name, image = "an array", _from_array(source)
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        name, image = f"{len(source)} bytes", _open(io.BytesIO(source), f"{len(source)} bytes")
-    elif isinstance(source, str) and is_reference(source) and not Path(source).exists():
-        return _load(read_reference(source))
-    elif isinstance(source, (str, os.PathLike)):
-        with _opened(source) as file:
-            name = file.name
-            return _clean(_open(file, name), name, own=True)  # decoded while the file is open
-    elif hasattr(source, "read"):
-        data = source.read()
-        return _load(data if isinstance(data, bytes) else b"")
-    else:
-        raise ImageError(
-            "cannot read a picture",
-            given=f"an object of type {type(source).__name__}",
-            expected="a path, bytes, a PIL image, an array or a tensor",
-            do="pass one picture; for many, pass a list to the model's methods",
-        )
-    return _clean(image, name)
+        return _calmly(_clean, source, "a PIL image")
+    if isinstance(source, torch.Tensor):
+        return _clean(_from_tensor(source), "a tensor")
+    if isinstance(source, np.ndarray):
+        return _clean(_from_array(source), "an array")
+    if hasattr(source, "read"):
+        source = source.read()
+        source = source if isinstance(source, bytes) else b""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(source), f"{len(source)} bytes")
+    raise ImageError(
+        "cannot read a picture",
+        given=f"an object of type {type(source).__name__}",
+        expected="a path, bytes, a PIL image, an array or a tensor",
+        do="pass one picture; for many, pass a list to the model's methods",
+    )
 
 
-def _opened(source: str | os.PathLike[str]) -> Any:
-    """Open a regular file; a pipe or a device is not waited for."""
-    text = os.fspath(source)
+def _from_path(text: str) -> Image.Image:
+    """Read a regular file; a pipe or a device is not waited for."""
     if text.split(":", 1)[0].lower() in ("http", "https", "ftp", "s3", "gs", "data"):
         raise ImageError(
             "cannot read a picture from an address",
@@ -98,68 +89,71 @@ def _opened(source: str | os.PathLike[str]) -> Any:
             expected="a file",
             do="download the picture first and pass its path",
         )
-    path = os.path.expanduser(text)  # noqa: PTH111 (as strings: datasets are read path by path)
+    # As text, and by its number: datasets are read path by path, and a file object is dear for one reading.
+    path = os.path.expanduser(text)  # noqa: PTH111
     try:  # opened first and looked at then: one walk along the path instead of two
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (as above; the caller closes)
+        number = os.open(path, _READ)
     except PermissionError:
         raise  # whose message names the file and says more than that it is not there
-    except IsADirectoryError:
-        kind = "a folder"
     except (OSError, ValueError):  # a name the system cannot hold
-        kind = "nothing"
-    else:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-        kind = "a device"
-    raise ImageError(
-        "cannot open a picture",
-        given=f"{text[:200]!r}, which is {kind}",
-        expected=_READABLE,
-        do="check the path; pass one file at a time",
-    )
+        raise _nowhere(text, "nothing") from None
+    try:
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode):
+            raise _nowhere(text, "a folder" if stat.S_ISDIR(found.st_mode) else "a device")
+        if found.st_size > _AT_ONCE or len(data := os.read(number, found.st_size)) < found.st_size:
+            with open(number, "rb", closefd=False) as file:
+                file.seek(0)
+                return _calmly(_decode, file, path)  # decoded while the file is open
+    finally:
+        os.close(number)
+    return _from_bytes(data, path)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _from_bytes(data: bytes, name: str) -> Image.Image:
+    # Only metadata is warned about here, and a JPEG without Exif has none that Pillow reads.
+    quiet = data.startswith(_JPEG) and b"Exif" not in data
+    return _decode(io.BytesIO(data), name) if quiet else _calmly(_decode, io.BytesIO(data), name)
 
 
-def _open(file: Any, name: str) -> Image.Image:
-    """Open without decoding. ``file`` must stay open until the image is loaded."""
+def _calmly(work: Callable[..., Image.Image], *given: Any) -> Image.Image:
+    """Work without warnings, but for that of a huge picture, which becomes an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)  # odd metadata does not spoil a photo
+        return work(*given)
+
+
+def _decode(file: IO[bytes], name: str) -> Image.Image:
+    """Read the picture in a file, which must stay open until then."""
     head = file.read(16)
     file.seek(0)
-    formats = ["JPEG"]
-    if not head.startswith(_JPEG):  # only then, as looking at all formats takes longer than a photo's header
-        Image.init()
-        formats = [name for name in _FORMATS if name in Image.OPEN]
+    if head.startswith(_JPEG):  # known beforehand: to look at all formats takes longer than a photo's header
+        return _clean(_open_jpeg(file, name, head), name, own=True)
+    Image.init()
     try:
-        return Image.open(file, formats=formats)
+        image = Image.open(file, formats=[kind for kind in _FORMATS if kind in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        if not head.startswith(_JPEG):
-            raise _too_large(name) from None
+        raise _too_large(name) from None
     except Exception as error:  # noqa: BLE001 (broken headers raise nearly anything)
-        heic = head[4:8] == b"ftyp"
-        raise ImageError(
-            "cannot read a picture",
-            given=f"{name} ({'empty' if not head else 'HEIC or a film' if heic else type(error).__name__})",
-            expected=_READABLE,
-            do="for HEIC photos, pip install pillow-heif and call its register_heif_opener()"
-            if heic
-            else "open it in a viewer; convert or replace it",
-        ) from None
-    file.seek(0)
+        raise _unreadable(name, head, error) from None
+    return _clean(image, name)
+
+
+def _open_jpeg(file: IO[bytes], name: str, head: bytes) -> Image.Image:
     try:
         jpeg = JpegImageFile(file)  # unlike Image.open, does not stop at the size in the header
     except Exception as error:  # noqa: BLE001 (as above)
-        raise _broken(name, error) from None
-    if jpeg.info.get("progressive"):  # libjpeg then holds all coefficients in memory, reduced or not
-        raise _too_large(name)
-    jpeg.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))
+        raise _unreadable(name, head, error) from None
+    if jpeg.width * jpeg.height > MAX_PIXELS:
+        if jpeg.info.get("progressive"):  # libjpeg then holds all coefficients in memory, reduced or not
+            raise _too_large(name)
+        jpeg.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))
     return jpeg
 
 
 def _clean(image: Image.Image, name: str, *, own: bool = False) -> Image.Image:
-    """Decode, turn upright and convert to RGB; a picture that is our ``own`` need not be left as it is."""
+    """Decode, turn upright and convert to RGB; a JPEG that is our ``own`` need not be left as it is."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(f"{name}, {width}x{height} pixels")
@@ -172,10 +166,9 @@ def _clean(image: Image.Image, name: str, *, own: bool = False) -> Image.Image:
         )
     try:
         image.load()
-        image = _upright(image)
-        if own and type(image) is JpegImageFile and image.mode == "RGB":
-            return image._new(image.im)  # what copy() does, but for the pixels: nobody else holds them
-        return _to_rgb(image)
+        if not own or "exif" in image.info or "xmp" in image.info:  # elsewhere, a JPEG has no orientation
+            image = _upright(image)
+        return image if own and image.mode == "RGB" else _to_rgb(image)  # nobody else holds these pixels
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001 (broken data raises OSError, SyntaxError, struct.error, ...)
@@ -235,6 +228,27 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if 0 in array.shape:
         raise _bad_array(array.shape, array.dtype, expected)
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _nowhere(text: str, kind: str) -> ImageError:
+    return ImageError(
+        "cannot open a picture",
+        given=f"{text[:200]!r}, which is {kind}",
+        expected=_READABLE,
+        do="check the path; pass one file at a time",
+    )
+
+
+def _unreadable(name: str, head: bytes, error: Exception) -> ImageError:
+    heic = head[4:8] == b"ftyp"
+    return ImageError(
+        "cannot read a picture",
+        given=f"{name} ({'empty' if not head else 'HEIC or a film' if heic else type(error).__name__})",
+        expected=_READABLE,
+        do="for HEIC photos, pip install pillow-heif and call its register_heif_opener()"
+        if heic
+        else "open it in a viewer; convert or replace it",
+    )
 
 
 def _broken(name: str, error: Exception) -> ImageError:

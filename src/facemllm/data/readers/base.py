@@ -130,11 +130,10 @@ class Reader(ABC):
         Raises:
             Unusable: If a field has no valid value.
         """
-        fields["provenance"] = {"record": self._where, **fields.get("provenance", {})}
-        fields.setdefault("licence", self.licence)
-        fields.setdefault("consent", self.consent)
+        given = {"licence": self.licence, "consent": self.consent, **fields}
+        given["provenance"] = {"record": self._where, **fields.get("provenance", {})}
         try:
-            return FaceSample(id=name, image=image, dataset=self.name, **fields)
+            return FaceSample(id=name, image=image, dataset=self.name, **given)
         except ValidationError as error:
             # Without what was given, so that records with one fault are counted as one reason.
             reason = error.errors()[0]["msg"].removeprefix("Value error, ").partition(", got ")[0]
@@ -177,7 +176,9 @@ def names_in(folder: Path | str, wanted: Callable[[str], bool], *, most: int = 1
     """
     with os.scandir(folder) as entries:
         names = (entry.name for entry in entries if wanted(entry.name))
-        run = sorted(islice(names, most), key=natural)
+        run = list(islice(names, most))
+        if len(run) > 1:  # a folder a person mostly holds one picture
+            run.sort(key=natural)
         yield from run if len(run) < most else _merged(names, run, most)
 
 

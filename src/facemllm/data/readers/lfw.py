@@ -69,17 +69,23 @@ class LFW(Reader):
         for person in people:
             if self.people is not None and person not in self.people:
                 continue
-            folder = os.path.join(self.root, person, "")  # noqa: PTH118 (text: paths are dear)
+            if self.people is None:
+                placed: tuple[str, int | None] = (split_by_hash(person, self.seed), None)
+            else:
+                placed = self.people[person]
+            folder, where = f"{self._below}{person}{os.sep}", f"{person}/"  # text: paths are dear
             for name in names_in(folder, is_picture):
-                yield from self.attempt(f"{person}/", name, self._read_image, folder, person, name, genders)
+                gender = genders.get(name)
+                yield from self.attempt(where, name, self._read_image, folder, person, name, gender, placed)
 
-    def _read_image(self, folder: str, person: str, name: str, genders: dict[str, str]) -> FaceSample:
+    def _read_image(
+        self, folder: str, person: str, name: str, gender: str | None, placed: tuple[str, int | None]
+    ) -> FaceSample:
         match = _NAME.fullmatch(name)
         if match is None or match[1] != person:
             raise Unusable("name is not [person]_[four digits].jpg")
-        gender = genders.get(name)
         labels = {"gender": gender} if gender else {}
-        split, fold = (split_by_hash(person, self.seed), None) if self.people is None else self.people[person]
+        split, fold = placed
         return self.sample(
             folder + name, labels=labels, groups=labels, split=split, fold=fold, identity=person
         )

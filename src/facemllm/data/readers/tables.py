@@ -63,8 +63,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line that is not blank."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.strip()
+            if text := line.strip():
+                yield number, text
 
 
 class Companion:
