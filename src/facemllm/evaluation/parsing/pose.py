@@ -167,7 +167,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
 
 
 def _only_directions(text: Sequence[str]) -> bool:
-    known = filler()
+    known = filler() | words("pose", "viewers")
     return all(word in known or word in _directions() or word in _ENDS or word in _GLUE for word in text)
 
 
@@ -261,7 +261,7 @@ def _direction(text: Sequence[str], index: int) -> str | None:
     if name is None:
         return None
     after = text[index + 1] if index + 1 < len(text) else ""
-    if after in words("pose", "sides") and {"toward", "to"}.isdisjoint(text[max(0, index - 2) : index]):
+    if after in words("pose", "sides") and {"toward", "to", "over"}.isdisjoint(text[max(0, index - 2) : index]):
         return None
     return None if name == "right" and after == "at" else name
 

@@ -95,7 +95,7 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut("yes" if stripped == "true" else "no" if stripped == "false" else inner, offset)
     found = _load(inner)
     if found is not None:
-        return Cut(_flatten(found, task) if found or task != "au" else "none", None)
+        return Cut(_flatten(found, task), None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
 
@@ -140,6 +140,8 @@ def _flatten(value: Any, task: str, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _of_object(value, task, depth)
     if isinstance(value, list):
+        if not value and task == "au":
+            return "none"
         if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):
             return f"{value[0]}-{value[1]}"
         return ", ".join(_flatten(inner, task, depth + 1) for inner in value)
