@@ -72,6 +72,8 @@ def unwrap(text: str, task: str = "") -> Cut:
         >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy"}\n```', "expression").text
         'happy'
     """
+    if task == "attributes":
+        text = text.replace("?", ":").replace("[ ]", "no ")  # "Smiling? Yes." and boxes not ticked
     if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
         return Cut(text)
     start = text.rfind("</think>") if "</" in text else -1
@@ -156,6 +158,8 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
         return span
     if task == "choice" and (both := _letter_and_text(named)):
         return both
+    if task == "attributes" and (pair := _name_and_value(named)):
+        return pair
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
         if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
@@ -177,6 +181,13 @@ def _letter_and_text(named: dict[str, Any]) -> str:
     letter = next((v for k, v in named.items() if k in _ANSWER_KEYS and _LETTER.fullmatch(str(v))), None)
     text = next((named[key] for key in _TEXT_KEYS if isinstance(named.get(key), str)), None)
     return f"{letter}. {text}" if letter and text else ""
+
+
+def _name_and_value(named: dict[str, Any]) -> str:
+    """Return "Smiling: yes" for an object with an attribute's name and whether it holds."""
+    name = next((named[key] for key in ("name", "attribute") if isinstance(named.get(key), str)), None)
+    value = next((named[key] for key in ("value", "present", "answer") if key in named), None)
+    return "" if name is None or value is None else f"{name}: {_flatten(value, '')}"
 
 
 def _bounds(named: dict[str, Any]) -> str:
