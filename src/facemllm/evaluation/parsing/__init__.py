@@ -13,7 +13,7 @@ from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
 from facemllm.evaluation.parsing.choice import read_choice, read_text
 from facemllm.evaluation.parsing.classes import read_class
-from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
+from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary, words
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
@@ -48,6 +48,8 @@ _CHANGEABLE = frozenset(("pose", "attributes", "au"))  # tasks whose labels are 
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
+_SIDES = frozenset(("left", "right"))
+_AROUND_NUMBERS = frozenset(("-", "to", "from", "between", "or", "/", "%", "+", "aged", "range"))
 _LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
@@ -84,10 +86,10 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
-    words, plain = cut(taken.text)
-    if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
+    said, plain = cut(taken.text)
+    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, taken, choices)) is not None:
         return found
-    whole = Reading(words, plain, taken)
+    whole = Reading(said, plain, taken)
     if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)
@@ -194,8 +196,8 @@ def _main_clause(reading: Reading) -> Reading | None:
 
 
 def _reading(text: str) -> Reading:
-    words, plain = cut(text)
-    return Reading(words, plain, Cut(text))
+    said, plain = cut(text)
+    return Reading(said, plain, Cut(text))
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -241,7 +243,13 @@ def _is_other_type(reading: Reading, task: str) -> bool:
         if name.replace("_", "") != task:
             hits = [hit for hit in vocabulary(name).find(text) if hit.value]
             covered |= {index for hit in hits for index in range(hit.first, hit.end)}
+    if task != "au" and not words("au", "heads").isdisjoint(text):
+        covered |= {index for index, word in enumerate(text) if word in words("au", "heads")}
+    if task != "pose":
+        covered |= {index for index, word in enumerate(text) if word in _SIDES}
     if not covered:
         return False
-    known = filler() | CLAUSE_BREAKS
+    known = filler() | CLAUSE_BREAKS | _AROUND_NUMBERS
+    if task != "pose":
+        known |= words("pose", "moves")
     return all(index in covered or word in known for index, word in enumerate(text))
