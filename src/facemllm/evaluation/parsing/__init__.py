@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from typing import Any
 
 from facemllm.core.errors import FaceMLLMError
 from facemllm.evaluation.parsing import quick
@@ -13,7 +14,7 @@ from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
 from facemllm.evaluation.parsing.choice import read_choice, read_text
 from facemllm.evaluation.parsing.classes import read_class
-from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary, words
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, vocabulary, words
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
@@ -239,17 +240,21 @@ def _is_other_type(reading: Reading, task: str) -> bool:
     """Say whether the whole text is an answer of another kind: "34" to an expression, "happy" to an age."""
     text = reading.words
     covered = {index for number in find_numbers(text) for index in range(number.first, number.end)}
-    for name in ("yes_no", "expression", "gender", "ethnicity"):
-        if name.replace("_", "") != task:
-            hits = [hit for hit in vocabulary(name).find(text) if hit.value]
-            covered |= {index for hit in hits for index in range(hit.first, hit.end)}
-    if task != "au" and not words("au", "heads").isdisjoint(text):
-        covered |= {index for index, word in enumerate(text) if word in words("au", "heads")}
-    if task != "pose":
-        covered |= {index for index, word in enumerate(text) if word in _SIDES}
-    if not covered:
+    lexicons, said, known = _other_types(task)
+    for lexicon in lexicons:
+        hits = [hit for hit in lexicon.find(text) if hit.value]
+        covered |= {index for hit in hits for index in range(hit.first, hit.end)}
+    if not covered and said.isdisjoint(text):
         return False
-    known = filler() | CLAUSE_BREAKS | _AROUND_NUMBERS
-    if task != "pose":
-        known |= words("pose", "moves")
-    return all(index in covered or word in known for index, word in enumerate(text))
+    return all(word in known or index in covered for index, word in enumerate(text))
+
+
+@cache
+def _other_types(task: str) -> tuple[tuple[Lexicon[Any], ...], frozenset[str], frozenset[str]]:
+    """Return the vocabularies of other tasks, single words of theirs, and words that stand beside answers."""
+    names = [name for name in ("yes_no", "expression", "gender", "ethnicity") if name.replace("_", "") != task]
+    heads = frozenset() if task == "au" else words("au", "heads")
+    sides = frozenset() if task == "pose" else _SIDES
+    beside = filler() | CLAUSE_BREAKS | _AROUND_NUMBERS | heads | sides
+    beside |= frozenset() if task == "pose" else words("pose", "moves")
+    return tuple(vocabulary(name) for name in names), heads | sides, beside

@@ -73,13 +73,20 @@ class Lexicon(Generic[V]):
         if self.triggers.isdisjoint(words):  # as for most lexicons and texts
             return []
         hits: list[Hit[V]] = []
-        tree, skip = self._tree, 0
+        tree, count, skip = self._tree, len(words), 0
         for index in [i for i, word in enumerate(words) if word in tree]:
-            if index >= skip:
-                hit = self.at(words, index)
-                if hit is not None:
-                    hits.append(hit)
-                    skip = hit.end
+            if index < skip:
+                continue
+            node, position, end = tree[words[index]], index + 1, 0  # as in :meth:`at`, which costs a call
+            while True:
+                if _END in node:
+                    value, end = node[_END], position
+                if position == count or (node := node.get(words[position])) is None:
+                    break
+                position += 1
+            if end:
+                hits.append(Hit(value, index, end))
+                skip = end
         return hits
 
     def at(self, words: Sequence[str], index: int) -> Hit[V] | None:

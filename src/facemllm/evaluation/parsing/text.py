@@ -107,10 +107,11 @@ def cut(text: str) -> tuple[list[str], str]:
     else:
         plain = _lower(text)
         written = _pattern(plain).findall(plain)
-    changed = _CHANGED.intersection(written)
-    if _DASHES.isdisjoint(changed):
-        if not changed and "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
+    if _CHANGED.isdisjoint(written):
+        if "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
             return written, plain
+        return [form for word in written for form in _FORMS[word]], plain
+    if _DASHES.isdisjoint(written):
         return [form for word in written for form in _FORMS[word]], plain
     words: list[str] = []
     end = 0

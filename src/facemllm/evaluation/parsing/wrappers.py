@@ -76,7 +76,7 @@ def unwrap(text: str, task: str = "") -> Cut:
     if task == "attributes":
         text = text.replace("?", ":").replace("[ ]", "no ")  # "Smiling? Yes." and boxes not ticked
     if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
-        return Cut(text)
+        return tuple.__new__(Cut, (text, 0))  # the same as to construct one, and quicker
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text
