@@ -18,7 +18,7 @@ from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synony
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
-from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place
+from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
 from facemllm.evaluation.parsing.triggers import MARK, NO
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
@@ -80,7 +80,7 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
     if task in _CHANGEABLE and parsed.label is not None:
-        return parsed._replace(label=parsed.label.copy())
+        return answer(parsed.label.copy(), parsed.place)
     return parsed
 
 

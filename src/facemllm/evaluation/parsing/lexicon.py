@@ -17,6 +17,7 @@ WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
 _COMMON = (
+    "his", "her", "their", "eyes", "mouth", "lips", "lip", "nose", "head", "looks", "looking", "hair",
     "give", "going", "go", "let", "might", "may", "all", "more", "than", "so", "if", "which", "who",
     "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
     "does", "have", "has", "am", "we", "you", "my", "best", "like", "any", "no", "would", "could",
@@ -102,8 +103,8 @@ class Lexicon(Generic[V]):
 
 
 def rarest(words: Sequence[str]) -> str:
-    """Return the word of a phrase by which to look for it: the first that is not in every other text."""
-    return min(words, key=lambda word: _COMMON.index(word) if word in _COMMON else -1)
+    """Return the word of a phrase by which to look for it: the longest that is not in every other text."""
+    return min(words, key=lambda word: (_COMMON.index(word) if word in _COMMON else -1, -len(word)))
 
 
 def words_of(phrase: str) -> tuple[str, ...]:
