@@ -26,7 +26,7 @@ from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
 
-PARSER_VERSION = 4
+PARSER_VERSION = 5
 """Raised whenever an answer may be read differently; part of every score."""
 
 _READERS: dict[str, Callable[[Reading], Parsed]] = {
@@ -50,7 +50,7 @@ _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as 
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
 _SIDES = frozenset(("left", "right"))
-_AROUND_NUMBERS = frozenset(("-", "to", "from", "between", "or", "/", "%", "+", "aged", "range"))
+_AROUND_NUMBERS = frozenset(("-", "to", "from", "between", "or", "/", "%", "+", "aged", "range", "their", "them"))
 _LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 

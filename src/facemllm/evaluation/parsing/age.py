@@ -335,5 +335,9 @@ def _stands(text: Sequence[str], number: Number) -> bool:
         return True
     if text[number.end : number.end + 2] == ["or", "so"]:
         return True
+    if after in _LINKS and not _terms().units.isdisjoint(text[number.end + 2 : number.end + 4]):
+        return True  # "seven to nine years"
+    if before == "of" and text[number.first - 2] in words("age", "young"):
+        return True  # "a child of eight"
     known = filler() | {".", ","}
     return all(word in known for index, word in enumerate(text) if not number.first <= index < number.end)

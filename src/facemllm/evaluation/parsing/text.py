@@ -22,7 +22,9 @@ _TOKEN = re.compile(
     r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖~-]"
 )
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
-    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
+    r"[a-z]+(?:'[a-z]+)*|[\n.!?;:,()\[\]/+%|=&~-]"
+    r"|\d(?:\d{0,2}(?:,\d{3})+(?!\d)|\d*(?:\.\d+)?(?:'?s\b)?)",
+    re.ASCII,
 )
 _find_ascii = _ASCII_TOKEN.findall
 _PLAIN = str.maketrans(
