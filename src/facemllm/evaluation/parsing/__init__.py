@@ -50,7 +50,26 @@ _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as 
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
 _SIDES = frozenset(("left", "right"))
-_AROUND_NUMBERS = frozenset(("-", "to", "from", "between", "or", "/", "%", "+", "aged", "range", "their", "them"))
+_AROUND_NUMBERS = frozenset(
+    (
+        "-",
+        "to",
+        "from",
+        "between",
+        "or",
+        "/",
+        "%",
+        "+",
+        "aged",
+        "range",
+        "their",
+        "them",
+        "does",
+        "do",
+        "are",
+        "not",
+    )
+)
 _LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
@@ -252,7 +271,9 @@ def _is_other_type(reading: Reading, task: str) -> bool:
 @cache
 def _other_types(task: str) -> tuple[tuple[Lexicon[Any], ...], frozenset[str], frozenset[str]]:
     """Return the vocabularies of other tasks, single words of theirs, and words that stand beside answers."""
-    names = [name for name in ("yes_no", "expression", "gender", "ethnicity") if name.replace("_", "") != task]
+    names = [
+        name for name in ("yes_no", "expression", "gender", "ethnicity") if name.replace("_", "") != task
+    ]
     heads = frozenset() if task == "au" else words("au", "heads")
     sides = frozenset() if task == "pose" else _SIDES
     beside = filler() | CLAUSE_BREAKS | _AROUND_NUMBERS | heads | sides

@@ -260,7 +260,9 @@ def _direction(text: Sequence[str], index: int) -> str | None:
     if name is None:
         return None
     after = text[index + 1] if index + 1 < len(text) else ""
-    if after in words("pose", "sides") and {"toward", "to", "over"}.isdisjoint(text[max(0, index - 2) : index]):
+    if after in words("pose", "sides") and {"toward", "to", "over"}.isdisjoint(
+        text[max(0, index - 2) : index]
+    ):
         return None
     return None if name == "right" and after == "at" else name
 

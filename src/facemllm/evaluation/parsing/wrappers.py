@@ -8,11 +8,23 @@ from typing import Any, NamedTuple
 
 _ANSWER_KEYS = (
     "final_answer", "answer", "label", "prediction", "predicted", "response", "result", "output", "choice",
-    "option", "verdict", "final", "conclusion", "classification", "predicted_label", "class", "category", "selected_option", "selected", "letter", "value",
+    "option", "verdict", "final", "conclusion", "classification", "predicted_label", "class", "category",
+    "selected_option", "selected", "letter", "value",
 )  # fmt: skip
 _TASK_KEYS = {
-    "expression": ("expression", "emotion", "facial_expression", "emotions", "mood", "dominant_emotion", "primary_emotion",
-                   "main_emotion", "top_emotion", "dominant", "primary"),
+    "expression": (
+        "expression",
+        "emotion",
+        "facial_expression",
+        "emotions",
+        "mood",
+        "dominant_emotion",
+        "primary_emotion",
+        "main_emotion",
+        "top_emotion",
+        "dominant",
+        "primary",
+    ),
     "age": ("age", "estimated_age", "age_estimate", "age_range", "age_years"),
     "gender": ("gender", "sex", "perceived_gender"),
     "ethnicity": ("ethnicity", "race", "perceived_ethnicity"),

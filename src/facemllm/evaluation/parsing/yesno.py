@@ -29,7 +29,9 @@ def read_yes_no(reading: Reading) -> Parsed:
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
-    if len({label for label, *_ in said}) == 2 and all(word in _ALONE or word in words("context", "hedges") for word in text):
+    if len({label for label, *_ in said}) == 2 and all(
+        word in _ALONE or word in words("context", "hedges") for word in text
+    ):
         return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
     for (one, first, end), (other, start, _) in pairwise(said):
         if one != other and start == end + 1 and text[end] in _EITHER:  # "it is both yes and no"
