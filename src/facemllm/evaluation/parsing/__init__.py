@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from typing import Any
 
 from facemllm.core.errors import FaceMLLMError
 from facemllm.evaluation.parsing import quick
@@ -13,11 +14,11 @@ from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
 from facemllm.evaluation.parsing.choice import read_choice, read_text
 from facemllm.evaluation.parsing.classes import read_class
-from facemllm.evaluation.parsing.lexicon import filler, phrases, synonyms, vocabulary
+from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, vocabulary, words
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
-from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place
+from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
 from facemllm.evaluation.parsing.triggers import MARK, NO
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
@@ -25,7 +26,7 @@ from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
 
-PARSER_VERSION = 4
+PARSER_VERSION = 5
 """Raised whenever an answer may be read differently; part of every score."""
 
 _READERS: dict[str, Callable[[Reading], Parsed]] = {
@@ -48,6 +49,27 @@ _CHANGEABLE = frozenset(("pose", "attributes", "au"))  # tasks whose labels are 
 _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as it was
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
+_SIDES = frozenset(("left", "right"))
+_AROUND_NUMBERS = frozenset(
+    (
+        "-",
+        "to",
+        "from",
+        "between",
+        "or",
+        "/",
+        "%",
+        "+",
+        "aged",
+        "range",
+        "their",
+        "them",
+        "does",
+        "do",
+        "are",
+        "not",
+    )
+)
 _LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
@@ -77,17 +99,17 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
     parsed = _parse(task, text or "", _checked(task, options))
     # Cached results are shared, so what can be changed is copied.
     if task in _CHANGEABLE and parsed.label is not None:
-        return parsed._replace(label=parsed.label.copy())
+        return answer(parsed.label.copy(), parsed.place)
     return parsed
 
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
-    words, plain = cut(taken.text)
-    if len(words) <= quick.LONGEST and (found := quick.read_quickly(task, words, taken, choices)) is not None:
+    said, plain = cut(taken.text)
+    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, taken, choices)) is not None:
         return found
-    whole = Reading(words, plain, taken)
+    whole = Reading(said, plain, taken)
     if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)
@@ -194,8 +216,8 @@ def _main_clause(reading: Reading) -> Reading | None:
 
 
 def _reading(text: str) -> Reading:
-    words, plain = cut(text)
-    return Reading(words, plain, Cut(text))
+    said, plain = cut(text)
+    return Reading(said, plain, Cut(text))
 
 
 def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -237,11 +259,23 @@ def _is_other_type(reading: Reading, task: str) -> bool:
     """Say whether the whole text is an answer of another kind: "34" to an expression, "happy" to an age."""
     text = reading.words
     covered = {index for number in find_numbers(text) for index in range(number.first, number.end)}
-    for name in ("yes_no", "expression", "gender", "ethnicity"):
-        if name.replace("_", "") != task:
-            hits = [hit for hit in vocabulary(name).find(text) if hit.value]
-            covered |= {index for hit in hits for index in range(hit.first, hit.end)}
-    if not covered:
+    lexicons, said, known = _other_types(task)
+    for lexicon in lexicons:
+        hits = [hit for hit in lexicon.find(text) if hit.value]
+        covered |= {index for hit in hits for index in range(hit.first, hit.end)}
+    if not covered and said.isdisjoint(text):
         return False
-    known = filler() | CLAUSE_BREAKS
-    return all(index in covered or word in known for index, word in enumerate(text))
+    return all(word in known or index in covered for index, word in enumerate(text))
+
+
+@cache
+def _other_types(task: str) -> tuple[tuple[Lexicon[Any], ...], frozenset[str], frozenset[str]]:
+    """Return the vocabularies of other tasks, single words of theirs, and words that stand beside answers."""
+    names = [
+        name for name in ("yes_no", "expression", "gender", "ethnicity") if name.replace("_", "") != task
+    ]
+    heads = frozenset() if task == "au" else words("au", "heads")
+    sides = frozenset() if task == "pose" else _SIDES
+    beside = filler() | CLAUSE_BREAKS | _AROUND_NUMBERS | heads | sides
+    beside |= frozenset() if task == "pose" else words("pose", "moves")
+    return tuple(vocabulary(name) for name in names), heads | sides, beside

@@ -23,6 +23,7 @@ _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
 _TEENS = {"early": (13, 15), "middle": (14, 17), "late": (17, 19)}
 _OR_GAP = 10  # "30 or 35" is a range; "20 or 60" is a contradiction
 _LINKS = frozenset(("-", "to", "and", "or", "/"))
+_OF_DECADES = _LINKS | {"of", "part", "half", "end", "the", "her", "his", "their"}
 _OWNERS = frozenset(
     ("her", "his", "their", "the", "s", "years", "year", "old", "yrs", "age", "in", "early", "late", "mid")
 )
@@ -223,7 +224,7 @@ def _shifts(text: Sequence[str], index: int) -> tuple[int, list[str]]:
         if kind is not None:
             found.append(kind)
             first = index
-        elif text[index] not in _LINKS:
+        elif text[index] not in _OF_DECADES:
             break
     return first, found
 
@@ -241,11 +242,11 @@ def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
         lexicon = phrases("age", name)
         if not lexicon.may_be_in(before):
             continue
-        for length in (1, 2, 3):
+        for length in (3, 2, 1):  # "no older than" before "older than"
             start = first - length
             hit = lexicon.at(text, start) if start >= 0 else None
             if hit is not None and hit.end == first:
-                inclusive = not {"least", "most", "to", "upwards"}.isdisjoint(text[start:first])
+                inclusive = not {"least", "most", "to", "upwards", "no", "not"}.isdisjoint(text[start:first])
                 return name, 0.0 if inclusive else offset
     return "", 0.0
 
@@ -284,7 +285,7 @@ def _is_range(text: Sequence[str], last: _Years, years: _Years, link: Sequence[s
     if (last.bound, years.bound) == ("above", "below") and len(link) < 6:
         return True
     core = [word for word in link if word not in _OWNERS]
-    if core in (["-"], ["to"], ["through"], ["until"], ["and", "up", "to"], ["up", "to"]):
+    if core in (["-"], ["to"], ["through"], ["until"], ["and", "up", "to"], ["up", "to"], ["to", "-"]):
         return True
     if core == [",", "max", ":"] or (core[-1:] == [":"] and "max" in core):
         return True
@@ -305,7 +306,7 @@ def _stages(text: Sequence[str], numbers: Sequence[_Years]) -> list[_Years]:
     for index, word in enumerate(text):
         if word not in stages or index in taken:
             continue
-        low, high = stages[word]
+        low, high = stages["preteen" if index and text[index - 1] == "pre" else word]
         first, shifts = _shifts(text, index) if low == _TEENS["early"][0] else (index, [])
         if shifts:
             low, high = min(_TEENS[kind][0] for kind in shifts), max(_TEENS[kind][1] for kind in shifts)
@@ -334,5 +335,9 @@ def _stands(text: Sequence[str], number: Number) -> bool:
         return True
     if text[number.end : number.end + 2] == ["or", "so"]:
         return True
+    if after in _LINKS and not _terms().units.isdisjoint(text[number.end + 2 : number.end + 4]):
+        return True  # "seven to nine years"
+    if before == "of" and text[number.first - 2] in words("age", "young"):
+        return True  # "a child of eight"
     known = filler() | {".", ","}
     return all(word in known for index, word in enumerate(text) if not number.first <= index < number.end)

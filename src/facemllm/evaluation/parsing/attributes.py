@@ -23,6 +23,8 @@ _NONE = frozenset(("none", "nothing", "neither"))
 _HAIR = 5  # adjectives looked at before "hair"
 _ENDS = frozenset(("\n", ".", ";"))
 _JOINED = frozenset((",", "and"))
+_PRONOUNS = frozenset(("he", "him", "his", "she", "her", "hers"))
+_SHOWN = frozenset(("is", "appears", "looks", ":"))
 
 Found = tuple[str, bool]
 
@@ -56,6 +58,9 @@ def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
         if "dismissals" in mention.marks:
             continue
         name, holds = mention.label
+        if text[mention.first] in _PRONOUNS:  # "no smile on her face" does not deny the "her"
+            found.setdefault(name, holds)
+            continue
         if mention.end in signs:
             found[name] = holds == signs[mention.end]
             continue
@@ -144,6 +149,12 @@ def _hair(text: Sequence[str], names: tuple[str, ...]) -> Iterator[Mention]:
                 yield Mention((kinds[adjective], True), at, at + 1, 1.0)
             elif adjective not in words("attribute_hair", "adjectives"):
                 break
+        if text[index + 1 : index + 2] and text[index + 1] in _SHOWN:  # "her hair is long and brown"
+            for at in range(index + 2, min(len(text), index + 2 + _HAIR)):
+                if text[at] in kinds:
+                    yield Mention((kinds[text[at]], True), at, at + 1, 1.0)
+                elif text[at] not in words("attribute_hair", "adjectives"):
+                    break
 
 
 @lru_cache(maxsize=256)

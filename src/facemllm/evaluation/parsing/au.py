@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 from facemllm.evaluation.parsing.context import Mention, in_context
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, split, synonyms, words
@@ -51,7 +52,10 @@ def read_action_units(reading: Reading) -> Parsed:
     plain = _numbers(text)
     taken = {index for mention in plain for index in range(mention.first, mention.end)}
     named = [
-        Mention(hit.value, hit.first, hit.end, 1.0) for hit in _names().find(text) if hit.first not in taken
+        Mention(unit, hit.first, hit.end, 1.0)
+        for hit in _names().find(text)
+        if hit.first not in taken
+        for unit in hit.value
     ]
     found = in_context(text, sorted([*plain, *named], key=lambda mention: mention.first), reading.bits)
     states: dict[int, bool] = {}
@@ -138,13 +142,17 @@ def _only_none(text: Sequence[str]) -> bool:
     said = [
         word for word in text if word not in CLAUSE_BREAKS and word not in filler() and word not in BREAKS
     ]
-    return said in (["none"], ["nothing"], ["no"])
+    return said in (["none"], ["nothing"], ["no"], ["zero"], ["0"])
 
 
 @cache
-def _names() -> Lexicon[int]:
-    entries: dict[str, int] = {}
-    for unit, names in synonyms()["au"]["names"].items():
-        for name in split(names):
-            entries[name] = int(unit)
+def _names() -> Lexicon[tuple[int, ...]]:
+    file = synonyms()["au"]
+    entries: dict[str, tuple[int, ...]] = {}
+    for one in file["seen"]:
+        for part, state in product(split(one["parts"]), split(one["states"])):
+            for form in (f"{state} {part}", f"{part} {state}", f"{part} is {state}", f"{part} are {state}"):
+                entries[form] = tuple(one["units"])
+    for unit, names in file["names"].items():
+        entries |= dict.fromkeys(split(names), (int(unit),))
     return Lexicon(entries)

@@ -41,6 +41,9 @@ def _likeliest(text: Sequence[str], found: Sequence[Mention]) -> Mention | None:
     """Return the label with the greatest score where all have one: "happy: 0.1, sad: 0.8", "sad (80 %)"."""
     scores = []
     for mention in found:
+        if "%" in (before := text[max(0, mention.first - 2) : mention.first]) and before[0][0].isdecimal():
+            scores.append(float(before[0].rstrip("s")))  # "80 % sad, 20 % angry"
+            continue
         follows = [word for word in text[mention.end : mention.end + 3] if word not in (":", "(", "-")][:1]
         if not follows or not follows[0][0].isdecimal() or follows[0].endswith("s"):
             return None
@@ -78,11 +81,13 @@ def _corrected(word: str, task: str) -> str | None:
         return None
     right, short = _spellings(task)
     shorter = _shortened(word)
-    labels = {right[form] for form in shorter if form in right}
+    near = [right[form] for form in shorter if form in right]
     if word in short:
-        labels.add(short[word])
+        near.append(short[word])
     if len(word) > _LONG + 1:
-        labels |= {short[form] for form in shorter if form in short}
+        near += [short[form] for form in shorter if form in short]
+    # The first letter is seldom wrong, and "glasses" are not lasses.
+    labels = {label for label, initial in near if initial == word[0]}
     return labels.pop() if len(labels) == 1 else None
 
 
@@ -92,14 +97,17 @@ def _shortened(word: str) -> set[str]:
 
 
 @cache
-def _spellings(task: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the long single words that state a label, and what is left of them without one letter."""
+def _spellings(task: str) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]]:
+    """Return the long single words that state a label, and what is left of them without one letter.
+
+    Each with the label and the first letter of the word.
+    """
     right = {
-        phrase: value[0]
+        phrase: (value[0], phrase[0])
         for phrase, value in vocabulary(task).phrases()
         if value and value[1] == WORD and phrase.isalpha() and len(phrase) >= _LONG
     }
-    return right, {form: label for phrase, label in right.items() for form in _shortened(phrase)}
+    return right, {form: meant for phrase, meant in right.items() for form in _shortened(phrase)}
 
 
 def _no_expression(text: Sequence[str]) -> list[Mention]:

@@ -92,6 +92,7 @@ def in_context(text: Sequence[str], plain: Sequence[Mention], bits: int = CONTEX
             for mention in group:
                 mention.negated = True
     ruled_out, outranked = phrases("context", "ruled_out"), phrases("context", "outranked")
+    preferred = phrases("context", "preferred")
     for mention in found:
         for kind in mention.marks:
             mention.strength += _WEIGHTS.get(kind, 0.0)
@@ -102,6 +103,8 @@ def in_context(text: Sequence[str], plain: Sequence[Mention], bits: int = CONTEX
             mention.negated = True
         if outranked.at(text, end):
             mention.strength += _WEIGHTS["hedges"]
+        elif preferred.at(text, end):
+            mention.strength += _WEIGHTS["emphasis"]
         verdict = _verdict(text, end)
         if verdict is not None:  # "Happy: no" in a list of all labels
             mention.negated = not verdict

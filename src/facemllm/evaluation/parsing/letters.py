@@ -99,6 +99,8 @@ def _ordinal(text: Sequence[str], count: int) -> Mention | None:
 def without_listing(reading: Reading, options: tuple[str, ...]) -> Reading:
     """Return a reading in which the list of options, said again with their letters, is blanked."""
     text = reading.words
+    if LETTERS[min(len(options), len(LETTERS)) - 1] not in text:  # as mostly: not all of them are there
+        return reading
     index, first = 0, None
     for letter, option in zip(LETTERS, _tokens(options), strict=False):
         while index < len(text) and not (

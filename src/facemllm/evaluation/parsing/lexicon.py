@@ -17,6 +17,7 @@ WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
 _COMMON = (
+    "his", "her", "their", "eyes", "mouth", "lips", "lip", "nose", "head", "looks", "looking", "hair",
     "give", "going", "go", "let", "might", "may", "all", "more", "than", "so", "if", "which", "who",
     "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
     "does", "have", "has", "am", "we", "you", "my", "best", "like", "any", "no", "would", "could",
@@ -73,13 +74,20 @@ class Lexicon(Generic[V]):
         if self.triggers.isdisjoint(words):  # as for most lexicons and texts
             return []
         hits: list[Hit[V]] = []
-        tree, skip = self._tree, 0
+        tree, count, skip = self._tree, len(words), 0
         for index in [i for i, word in enumerate(words) if word in tree]:
-            if index >= skip:
-                hit = self.at(words, index)
-                if hit is not None:
-                    hits.append(hit)
-                    skip = hit.end
+            if index < skip:
+                continue
+            node, position, end = tree[words[index]], index + 1, 0  # as in :meth:`at`, which costs a call
+            while True:
+                if _END in node:
+                    value, end = node[_END], position
+                if position == count or (node := node.get(words[position])) is None:
+                    break
+                position += 1
+            if end:
+                hits.append(Hit(value, index, end))
+                skip = end
         return hits
 
     def at(self, words: Sequence[str], index: int) -> Hit[V] | None:
@@ -95,8 +103,8 @@ class Lexicon(Generic[V]):
 
 
 def rarest(words: Sequence[str]) -> str:
-    """Return the word of a phrase by which to look for it: the first that is not in every other text."""
-    return min(words, key=lambda word: _COMMON.index(word) if word in _COMMON else -1)
+    """Return the word of a phrase by which to look for it: the longest that is not in every other text."""
+    return min(words, key=lambda word: (_COMMON.index(word) if word in _COMMON else -1, -len(word)))
 
 
 def words_of(phrase: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ _TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)} | {
 _DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()}
 _SOMETHINGS = {f"{word}something": value for word, value in _TENS.items()}
 _ROUGHLY = {f"{word}ish": value for word, value in (_TENS | _UNITS).items()}
+_REMEMBERED = 1 << 14  # words
 NUMBER_WORDS = frozenset((*_UNITS, *_TENS, *_DECADES, *_SOMETHINGS, *_ROUGHLY, "hundred"))
 
 
@@ -46,9 +47,8 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
     """
     found: list[Number] = []
     skip = listed = 0
-    for index in [
-        i for i, word in enumerate(text) if word in NUMBER_WORDS or word[0].isdecimal() or word == "a"
-    ]:
+    begins = _BEGINS
+    for index in [i for i, word in enumerate(text) if begins[word]]:
         if index < skip:
             continue
         word = text[index]
@@ -57,6 +57,8 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
                 listed += 1
                 continue
             number: Number | None = _digits(word, index)
+            if text[index + 1 : index + 2] == ["something"]:  # "30-something"
+                number = Number(number.value, index, index + 2, decade=True)
         elif word != "a" or tuple(text[index + 1 : index + 2]) == ("hundred",):
             number = _words(text, index)
         else:
@@ -65,6 +67,19 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
             found.append(number)
             skip = number.end
     return found
+
+
+class _Begins(dict[str, bool]):
+    """Whether a number may begin with a word; words that were met are remembered."""
+
+    def __missing__(self, word: str) -> bool:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = found = word in NUMBER_WORDS or word[0].isdecimal() or word == "a"
+        return found
+
+
+_BEGINS = _Begins()
 
 
 def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:

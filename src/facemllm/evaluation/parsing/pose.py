@@ -167,8 +167,7 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
 
 
 def _only_directions(text: Sequence[str]) -> bool:
-    known = filler()
-    return all(word in known or word in _directions() or word in _ENDS or word in _GLUE for word in text)
+    return _beside().issuperset(text)
 
 
 def _new(parts: list[_Part]) -> _Part:
@@ -261,7 +260,9 @@ def _direction(text: Sequence[str], index: int) -> str | None:
     if name is None:
         return None
     after = text[index + 1] if index + 1 < len(text) else ""
-    if after in words("pose", "sides") and {"toward", "to"}.isdisjoint(text[max(0, index - 2) : index]):
+    if after in words("pose", "sides") and {"toward", "to", "over"}.isdisjoint(
+        text[max(0, index - 2) : index]
+    ):
         return None
     return None if name == "right" and after == "at" else name
 
@@ -283,6 +284,12 @@ def _axes() -> dict[str, str]:
 @cache
 def _amounts() -> dict[str, str]:
     return {word: name for name in ("slight", "strong") for word in words("pose", name)}
+
+
+@cache
+def _beside() -> frozenset[str]:
+    """Words that may stand in a text that says nothing but directions."""
+    return filler() | words("pose", "viewers") | _directions().keys() | _amounts().keys() | _ENDS | _GLUE
 
 
 @cache

@@ -155,6 +155,8 @@ class Reading:
                 start, after = _begins(sentence, built[0]), built[1]
             else:
                 continue
+            if sentence[start] in ("so", "therefore", "hence", "thus"):
+                start = 0  # "the ears are covered, so I can't tell" says nothing before it
             found.append((first + start, first + _resumes(sentence, after)))
         return found
 

@@ -22,7 +22,9 @@ _TOKEN = re.compile(
     r"|[.!?;:,()\[\]/+%°±|=→&—✓✔✅☑✗✘❌☒✖~-]"
 )
 _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
-    r"[a-z]+(?:'[a-z]+)*|\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?(?:'?s\b)?|\n|[.!?;:,()\[\]/+%|=&~-]", re.ASCII
+    r"[a-z]+(?:'[a-z]+)*|[\n.!?;:,()\[\]/+%|=&~-]"
+    r"|\d(?:\d{0,2}(?:,\d{3})+(?!\d)|\d*(?:\.\d+)?(?:'?s\b)?)",
+    re.ASCII,
 )
 _find_ascii = _ASCII_TOKEN.findall
 _PLAIN = str.maketrans(
@@ -107,10 +109,11 @@ def cut(text: str) -> tuple[list[str], str]:
     else:
         plain = _lower(text)
         written = _pattern(plain).findall(plain)
-    changed = _CHANGED.intersection(written)
-    if _DASHES.isdisjoint(changed):
-        if not changed and "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
+    if _CHANGED.isdisjoint(written):
+        if "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
             return written, plain
+        return [form for word in written for form in _FORMS[word]], plain
+    if _DASHES.isdisjoint(written):
         return [form for word in written for form in _FORMS[word]], plain
     words: list[str] = []
     end = 0

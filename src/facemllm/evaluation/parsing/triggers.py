@@ -76,6 +76,6 @@ def _bits() -> tuple[dict[str, int], frozenset[str]]:
             for p, _ in kinds("context", *CONTEXTS, "ignore").phrases()
             if "not" not in p.split(" ")
         },
-        *(phrases("context", name).triggers for name in ("ruled_out", "outranked")),
+        *(phrases("context", name).triggers for name in ("ruled_out", "outranked", "preferred")),
     )
     return table, frozenset(table)

@@ -8,10 +8,23 @@ from typing import Any, NamedTuple
 
 _ANSWER_KEYS = (
     "final_answer", "answer", "label", "prediction", "predicted", "response", "result", "output", "choice",
-    "option", "selected_option", "selected", "letter", "value",
+    "option", "verdict", "final", "conclusion", "classification", "predicted_label", "class", "category",
+    "selected_option", "selected", "letter", "value",
 )  # fmt: skip
 _TASK_KEYS = {
-    "expression": ("expression", "emotion", "facial_expression", "emotions", "mood", "dominant_emotion"),
+    "expression": (
+        "expression",
+        "emotion",
+        "facial_expression",
+        "emotions",
+        "mood",
+        "dominant_emotion",
+        "primary_emotion",
+        "main_emotion",
+        "top_emotion",
+        "dominant",
+        "primary",
+    ),
     "age": ("age", "estimated_age", "age_estimate", "age_range", "age_years"),
     "gender": ("gender", "sex", "perceived_gender"),
     "ethnicity": ("ethnicity", "race", "perceived_ethnicity"),
@@ -72,8 +85,10 @@ def unwrap(text: str, task: str = "") -> Cut:
         >>> unwrap('<think>a smile</think>```json\n{"emotion": "happy"}\n```', "expression").text
         'happy'
     """
+    if task == "attributes":
+        text = text.replace("?", ":").replace("[ ]", "no ")  # "Smiling? Yes." and boxes not ticked
     if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
-        return Cut(text)
+        return tuple.__new__(Cut, (text, 0))  # the same as to construct one, and quicker
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text
@@ -95,7 +110,7 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut("yes" if stripped == "true" else "no" if stripped == "false" else inner, offset)
     found = _load(inner)
     if found is not None:
-        return Cut(_flatten(found, task) if found or task != "au" else "none", None)
+        return Cut(_flatten(found, task), None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
 
@@ -140,6 +155,8 @@ def _flatten(value: Any, task: str, depth: int = 0) -> str:
     if isinstance(value, dict):
         return _of_object(value, task, depth)
     if isinstance(value, list):
+        if not value and task == "au":
+            return "none"
         if task == "age" and len(value) == 2 and all(type(one) in (int, float) for one in value):
             return f"{value[0]}-{value[1]}"
         return ", ".join(_flatten(inner, task, depth + 1) for inner in value)
@@ -154,6 +171,8 @@ def _of_object(value: dict[Any, Any], task: str, depth: int) -> str:
         return span
     if task == "choice" and (both := _letter_and_text(named)):
         return both
+    if task == "attributes" and (pair := _name_and_value(named)):
+        return pair
     for key in (*_TASK_KEYS.get(task, (task,)), *_ANSWER_KEYS):
         if named.get(key) is not None:
             return _flatten(named[key], task, depth + 1)
@@ -175,6 +194,13 @@ def _letter_and_text(named: dict[str, Any]) -> str:
     letter = next((v for k, v in named.items() if k in _ANSWER_KEYS and _LETTER.fullmatch(str(v))), None)
     text = next((named[key] for key in _TEXT_KEYS if isinstance(named.get(key), str)), None)
     return f"{letter}. {text}" if letter and text else ""
+
+
+def _name_and_value(named: dict[str, Any]) -> str:
+    """Return "Smiling: yes" for an object with an attribute's name and whether it holds."""
+    name = next((named[key] for key in ("name", "attribute") if isinstance(named.get(key), str)), None)
+    value = next((named[key] for key in ("value", "present", "answer") if key in named), None)
+    return "" if name is None or value is None else f"{name}: {_flatten(value, '')}"
 
 
 def _bounds(named: dict[str, Any]) -> str:

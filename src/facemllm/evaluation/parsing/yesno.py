@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from facemllm.evaluation.parsing.context import ignored_words
 from facemllm.evaluation.parsing.lexicon import filler, phrases, vocabulary, words
@@ -12,6 +13,7 @@ from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
+_EITHER = frozenset(("and", "or", "/"))
 _ALONE = CLAUSE_BREAKS | {"yes", "no"}
 _TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
@@ -27,13 +29,18 @@ def read_yes_no(reading: Reading) -> Parsed:
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
-    if len({label for label, *_ in said}) == 2 and all(word in _ALONE for word in text):
+    if len({label for label, *_ in said}) == 2 and all(
+        word in _ALONE or word in words("context", "hedges") for word in text
+    ):
         return Parsed("ambiguous", span=reading.span(said[0][1], said[0][2]))
+    for (one, first, end), (other, start, _) in pairwise(said):
+        if one != other and start == end + 1 and text[end] in _EITHER:  # "it is both yes and no"
+            return Parsed("ambiguous", span=reading.span(first, start + 1))
     if said and _lead().issuperset(text[: said[0][1]]):
         label, first, end = said[0]
         follows = next((word for word in text[end:] if word not in CLAUSE_BREAKS), "")
         # "Yes and no" says neither.
-        if follows in ("and", "or", "/") and any(other != label for other, _, _ in said):
+        if follows in _EITHER and any(other != label for other, _, _ in said):
             return Parsed("ambiguous", span=reading.span(first, end))
         return answer(label, reading.span(first, end))
     for label, first, end in said:  # "he has no hat, but yes, he has glasses"
