@@ -57,7 +57,7 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
                 listed += 1
                 continue
             number: Number | None = _digits(word, index)
-            if text[index + 1 : index + 2] == ["something"]:  # "30-something"
+            if number is not None and text[index + 1 : index + 2] == ["something"]:  # "30-something"
                 number = Number(number.value, index, index + 2, decade=True)
         elif word != "a" or tuple(text[index + 1 : index + 2]) == ("hundred",):
             number = _words(text, index)
