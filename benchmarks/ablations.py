@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.pages import filled
 from facemllm import evaluate
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation import supported_tasks
@@ -33,7 +34,6 @@ from facemllm.training.crops import centre, crop_dataset
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULTS = ROOT / "docs" / "ablations.md", ROOT / "benchmarks" / "results" / "ablations.json"
-BLOCK = re.compile(r"(<!-- ablations -->).*?(<!-- /ablations -->)", re.DOTALL)
 FOLDERS = {"pointing04": "HeadPoseImageDatabase"}
 
 TRAINED = [
@@ -344,9 +344,7 @@ def main() -> None:
     settings = {"steps": STEPS, "pairs a step": BATCHES, "scale": options.scale, "faces": options.limit}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"settings": settings, "variants": table}, indent=1) + "\n")
-    text = options.page.read_text()
-    fresh = BLOCK.sub(lambda match: f"{match[1]}\n{to_markdown(table)}\n{match[2]}", text)
-    options.page.write_text(fresh)
+    options.page.write_text(filled(options.page.read_text(), {"ablations": to_markdown(table)})[0])
     print(f"wrote {options.out} and {options.page}")
 
 

@@ -76,6 +76,17 @@ CHANGES: dict[str, Change] = {
 }
 
 
+def drawn(data: Path, count: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Return names and paths of about ``count`` pictures, as many from each archive."""
+    archives = [data / name for name in ARCHIVES if (data / name).is_dir()]
+    originals: list[tuple[str, str]] = []
+    for folder in archives:
+        found = list(pictures_below(folder))
+        share = min(len(found), count // len(archives) + 1)
+        originals += [(f"{folder.name}/{name}", path) for name, path in rng.sample(found, share)]
+    return originals
+
+
 def main() -> None:
     """Plant copies, look for them, print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -86,12 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leaks.json"))
     options = parser.parse_args()
     rng, started = random.Random(0), time.time()
-    archives = [options.data / name for name in ARCHIVES if (options.data / name).is_dir()]
-    originals = []
-    for folder in archives:
-        found = list(pictures_below(folder))
-        share = min(len(found), options.pictures // len(archives) + 1)
-        originals += [(f"{folder.name}/{name}", path) for name, path in rng.sample(found, share)]
+    originals = drawn(options.data, options.pictures, rng)
     planted: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:
         copies = []

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from benchmarks.leaks import ARCHIVES, CHANGES, Change, crop
+from benchmarks.leaks import CHANGES, Change, crop, drawn
 from facemllm.cli.leaks import embedder
-from facemllm.data.fingerprints import fingerprint, pictures_below
+from facemllm.data.fingerprints import fingerprint
 from facemllm.data.leaks import find_leaks
 
 STEPS = (0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.95, 0.97)
@@ -66,12 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leaks_embedding.json"))
     options = parser.parse_args()
     rng = random.Random(0)
-    archives = [options.data / name for name in ARCHIVES if (options.data / name).is_dir()]
-    originals = []
-    for folder in archives:
-        found = list(pictures_below(folder))
-        share = min(len(found), options.pictures // len(archives) + 1)
-        originals += [(f"{folder.name}/{name}", path) for name, path in rng.sample(found, share)]
+    originals = drawn(options.data, options.pictures, rng)
     planted: dict[str, tuple[str, str]] = {}
     result: dict[str, Any] = {"originals": len(originals), "planted_of_each_kind": options.planted}
     with tempfile.TemporaryDirectory() as place:

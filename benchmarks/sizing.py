@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import filled
 from facemllm.training import ThreeStageRecipe, build_on_meta
 from facemllm.training.sizing import rows_of, size_stage
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
-BLOCK = re.compile(r"(<!-- (recipes|laion) -->).*?(<!-- /\2 -->)", re.DOTALL)
 
 DEVICES = {"tiny": 1, "smol": 1}
 """On how many devices a recipe's batch is shared; 8 for the others."""
@@ -177,9 +176,7 @@ def main() -> None:
         options.out.write_text(json.dumps({"recipes": recipes(), "laion": scaled}, indent=1) + "\n")
     kept = json.loads(options.out.read_text())
     tables = {"recipes": recipe_table(kept["recipes"]), "laion": laion_table(kept["laion"])}
-    text = options.page.read_text()
-    fresh = BLOCK.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n{match[3]}", text)
-    options.page.write_text(fresh)
+    options.page.write_text(filled(options.page.read_text(), tables)[0])
     print(f"wrote {options.out} and {options.page}")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.group_table import group_table
+from benchmarks.pages import filled
 
 ROOT = Path(__file__).parents[1]
 TARGETS = (
@@ -40,7 +40,6 @@ METRICS = {
     "mae_tilt": "tilt, degrees off",
     "accuracy": "% right",
 }
-BLOCK = re.compile(r"(<!-- (numbers|engine|groups) -->).*?(<!-- /\2 -->)", re.DOTALL)
 EMPTY = "*Nothing measured yet: see `benchmarks/README.md`.*"
 
 
@@ -224,7 +223,7 @@ def rewrite(path: Path, blocks: Mapping[str, str]) -> str:
     if not path.is_file():
         return "missing"
     old = path.read_text(encoding="utf-8")
-    new, found = BLOCK.subn(lambda marks: f"{marks[1]}\n{blocks[marks[2]]}\n{marks[3]}", old)
+    new, found = filled(old, blocks)
     if not found:
         return "has no markers such as <!-- numbers --> ... <!-- /numbers -->"
     path.write_text(new, encoding="utf-8")
