@@ -11,6 +11,7 @@ from facemllm.data.mixture import Mixture
 from facemllm.data.pairs import PairDataset, read_pairs
 from facemllm.data.readers import READERS, SampleStream, read_dataset, stream_dataset
 from facemllm.data.records import Manifest, read_jsonl, read_manifest, write_jsonl, write_shards
+from facemllm.data.rewording import reworded
 from facemllm.data.schema import QA, Dataset, FacePair, FaceSample, Landmarks, SkipReport
 from facemllm.data.statistics import Statistics
 from facemllm.data.typing_habits import as_typed
@@ -23,7 +24,8 @@ __all__ = [
     "Dataset", "FacePair", "FaceSample", "Landmarks", "Leak", "LeakReport", "Manifest", "Mixture",
     "PairDataset", "SampleStream", "SkipReport", "Statistics", "as_typed", "canonical_question",
     "export_dataset", "find_leaks", "fingerprint", "mirror_landmarks", "mirror_sample", "parse",
-    "read_dataset", "read_jsonl", "read_manifest", "read_pairs", "render", "stream_dataset",
+    "read_dataset", "read_jsonl", "read_manifest", "read_pairs", "render", "reworded",
+    "stream_dataset",
     "write_caption", "write_jsonl", "write_questions", "write_shards", "write_unknown",
     "write_verification",
 ]  # fmt: skip

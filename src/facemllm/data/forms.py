@@ -17,6 +17,8 @@ ALL_FORMS: tuple[Form, ...] = (*FORMS, "multiple")
 
 YES_NO, TRUE_FALSE = ("yes", "no"), ("true", "false")
 
+_CANONICAL = 0.15
+
 
 def ask_choice(
     task: str,
@@ -52,8 +54,11 @@ def binary(task: str, question: str, holds: bool, options: tuple[str, str]) -> Q
 
 
 def open_question(task: str, split: str, rng: random.Random) -> str:
-    """Return a drawn wording of the open question of a task."""
-    return pick(question_set(task).open, split, rng).text
+    """Return a drawn wording of the open question of a task, most often the one that evaluation asks."""
+    found = question_set(task)
+    if split in ("train", "all") and rng.random() < _CANONICAL:
+        return found.canonical
+    return pick(found.open, split, rng).text
 
 
 def multiple(task: str, options: Sequence[str], right: Sequence[str], split: str, rng: random.Random) -> QA:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from facemllm.core.errors import TrainingError
-from facemllm.data import QA, FaceSample, as_typed, mirror_sample, write_questions, write_unknown
+from facemllm.data import QA, FaceSample, as_typed, mirror_sample, reworded, write_questions, write_unknown
 from facemllm.processing.processor import FaceProcessor
 from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.estimates import Estimates
@@ -157,8 +157,10 @@ class StageData:
 
 
 def question_of(qa: QA, rng: random.Random) -> str:
-    """Return the question of a pair: now and then as people type it, where no lettered options are shown."""
-    return qa.question if qa.form in ("choice", "multiple") else as_typed(qa.question, rng)
+    """Return the question of a pair as one of many people may put and type it, unless it shows options."""
+    if qa.form in ("choice", "multiple"):
+        return qa.question
+    return as_typed(reworded(qa.question, rng), rng)
 
 
 def mirror(sample: FaceSample, mirrored: bool) -> FaceSample:
