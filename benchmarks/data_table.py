@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks.pages import filled
 
 Report = Mapping[str, Any]
 
@@ -78,26 +79,19 @@ TABLES: dict[str, Callable[[Report], str]] = {
 }
 
 
-def rewrite(text: str, name: str, block: str) -> str:
-    """Return the text with a block between the markers of this name."""
-    pattern = re.compile(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text)
-
-
 def main() -> None:
     """Rewrite the page from the results that are there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--page", type=Path, default=Path("docs/data.md"))
     options = parser.parse_args()
-    text = options.page.read_text()
-    for name, table in TABLES.items():
-        path = options.results / f"{name}.json"
-        if path.is_file():
-            text = rewrite(text, name, table(json.loads(path.read_text())))
-            print(f"{options.page}: numbers of {path}")
-        else:
-            print(f"{path} is missing: its numbers stay as they are")
+    kept = {name: options.results / f"{name}.json" for name in TABLES}
+    blocks = {
+        name: TABLES[name](json.loads(path.read_text())) for name, path in kept.items() if path.is_file()
+    }
+    for name, path in kept.items():
+        print(f"{path}: {'into the page' if name in blocks else 'missing, its numbers stay as they are'}")
+    text, _ = filled(options.page.read_text(), blocks)
     options.page.write_text(text)
 
 
