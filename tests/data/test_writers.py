@@ -107,7 +107,7 @@ def test_comparisons_are_right_and_keep_a_margin(sample):
         for qa in write_questions(sample(age=age), rng, ["age"], forms=["yes_no"]):
             numbers = [int(word) for word in qa.question.rstrip("?").split() if word.isdigit()]
             for n in numbers:
-                older = any(word in qa.question for word in ("older than", "over", "more than"))
+                older = any(word in qa.question for word in ("older than", "over", "more than", "above"))
                 assert qa.answer == ("yes" if (age > n) == older else "no")
                 assert abs(age - n) >= 3
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import random
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from facemllm.core.config import StrictModel, load_yaml, validate
 from facemllm.data.phrasings import Phrasing, pick
 
 _FILE = Path(__file__).parent / "questions" / "rewordings.yaml"
-_FRAMED, _RENAMED, _PRONOUN = 0.2, 0.35, 0.4
-_PERSON = re.compile(r"\b(?:this|the) person\b(?!'| (?:in|on|shown|here|you|we|pictured)\b)", re.IGNORECASE)
+_FRAMED, _RENAMED, _PRONOUN = 0.2, 0.4, 0.4
+_SOMEBODY = r"\b(?:this|the) person"
+_PERSON = re.compile(
+    rf"{_SOMEBODY}\b(?!'| (?:in|on|shown|here|you|we|pictured)\b)", re.IGNORECASE
+)  # not "the person's", not "the person in the photo"
+_OWNER = re.compile(rf"{_SOMEBODY}'s\b", re.IGNORECASE)
 _SUBJECT = re.compile(
-    r"\b(is|does|has|was|did|can|will|that|whether|if|think) (?:this|the) person\b(?!')", re.IGNORECASE
+    rf"(?P<before>\b(?:is|does|has|was|did|can|will|that|whether|if) ){_SOMEBODY}\b(?!')"
+    rf"|{_SOMEBODY}(?= (?:is|has|was|looks?|seems?|feels?|appears?|might|could|would|may|shows?)\b)",
+    re.IGNORECASE,
 )
-_OWNER = re.compile(r"\b(?:this|the) person's\b", re.IGNORECASE)
+_OBJECT = re.compile(
+    rf"(?P<before>\b(?:of|on|at|for|see|with|give|about|judge) ){_SOMEBODY}\b(?!')", re.IGNORECASE
+)
+_PRONOUNS = (("his", "he", "him"), ("her", "she", "her"))
 _HEAD, _FACE = re.compile(r"\bthe head\b"), re.compile(r"\b(?:this|the) face\b(?! (?:in|of|we|you)\b)")
 
 
@@ -47,7 +56,7 @@ def rewordings() -> Rewordings:
 def reworded(question: str, rng: random.Random, split: str = "train") -> str:
     """Return a question as somebody else may put it; about half are returned as they are.
 
-    A pronoun is drawn without regard to the face, so that it tells nothing about it.
+    Whether it says "he" or "this woman" is drawn without regard to the face, so that it tells nothing.
 
     Args:
         question: Well-written.
@@ -71,13 +80,14 @@ def _renamed(question: str, rng: random.Random, split: str) -> str:
     found = rewordings()
     person, head, face = (pick(names, split, rng).text for names in (found.persons, found.heads, found.faces))
     if rng.random() < _PRONOUN:
-        pronoun, owner = rng.choice([("he", "his"), ("she", "her")])
-        question = _OWNER.sub(lambda match: _cased(owner, match[0]), question)
-        question = _SUBJECT.sub(rf"\1 {pronoun}", question)
+        for names, pronoun in zip((_OWNER, _SUBJECT, _OBJECT), rng.choice(_PRONOUNS), strict=True):
+            question = names.sub(partial(_cased, pronoun), question)
     else:
-        question = _PERSON.sub(lambda match: _cased(person, match[0]), question)
+        question = _PERSON.sub(partial(_cased, person), question)
     return _FACE.sub(face, _HEAD.sub(head, question))
 
 
-def _cased(text: str, like: str) -> str:
-    return text.capitalize() if like[0].isupper() else text
+def _cased(text: str, instead: re.Match[str]) -> str:
+    before = instead.groupdict().get("before") or ""
+    named = instead[0].removeprefix(before)
+    return before + (text[0].upper() + text[1:] if named[0].isupper() else text)
