@@ -5,7 +5,7 @@
 It reads ``peers.json``, ``ask_speed.json``, ``many_questions_*.json``, ``train_step_*.json`` and
 ``DATASET/report.json`` (from ``facemllm evaluate``) in ``benchmarks/results``. What is missing there is left
 out and named on the terminal. The speed of the engine goes between ``<!-- engine -->`` markers, scores by
-perceived group between ``<!-- groups -->``.
+perceived group between ``<!-- groups -->``, what comes of other people's words between ``<!-- wordings -->``.
 """
 
 from __future__ import annotations
@@ -179,6 +179,33 @@ def groups(results: Path) -> str:
     return "\n\n".join(tables) or EMPTY
 
 
+def wordings(results: Path, missing: list[str]) -> str:
+    """Return how questions in other people's words are answered, beside the usual wording."""
+    found = _read(results / "wordings.json", missing)
+    if found is None:
+        return EMPTY
+    lines = [
+        "| task | questions | answered | as in usual words | usual words | others' words |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for task, one in found["tasks"].items():
+        if "declined" in one:
+            declined = f'{100 * one["declined"]:.0f} % met with "I don\'t know."'
+            lines.append(f"| no task it knows | {one['questions']} | {declined} | | | |")
+            continue
+        shares = [f"{100 * one[key]:.0f} %" if key in one else "" for key in ("answered", "agrees")]
+        scores = [_scored(task, one.get(key)) for key in ("score_usual", "score_others")]
+        lines.append(f"| {task.replace('_', ' ')} | {one['questions']} | {' | '.join(shares + scores)} |")
+    return "\n".join(lines)
+
+
+def _scored(task: str, score: float | None) -> str:
+    if score is None:
+        return ""
+    off = {"age": "years", "pose": "degrees"}.get(task)
+    return f"{score:.1f} {off} off" if off else f"{100 * score:.0f} % right"
+
+
 def _speed(speed: Mapping[str, Any]) -> str:
     photo, crop, pictures = speed["questions_photo"], speed["questions_crop"], speed["pictures_crop"]
     shares = ", ".join(
@@ -243,6 +270,7 @@ def main() -> None:
         "numbers": render(rows, speed),
         "engine": engine(args.results, missing),
         "groups": groups(args.results),
+        "wordings": wordings(args.results, missing),
     }
     for path in args.files:
         print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}: {rewrite(path, blocks)}")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.wordings --data data --model facemllm-tiny --out benchmarks/results/wordings.json
 
-``wordings.jsonl`` holds 360 open questions of seven tasks and 90 that a face does not answer, written by
+``wordings.jsonl`` holds open questions of seven tasks and some that a face does not answer, written by
 somebody who had seen none of the phrasings in ``facemllm/data/questions``; none of them may ever be trained
 on. Each is asked of the same held-out faces as the usual wording. Three numbers a task:
 

@@ -1,6 +1,7 @@
 """The arithmetic of benchmarks whose numbers go into the docs, on data whose results are known."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,25 @@ def test_the_pages_hold_the_numbers_of_their_files():
     page = sizing.PAGE.read_text()
     assert sizing.recipe_table(kept["recipes"]) in page
     assert sizing.laion_table(kept["laion"]) in page
+
+
+def test_nobody_trains_on_the_wordings_of_others():
+    from benchmarks.wordings import ASKED_OF, read_questions
+
+    from facemllm.data.phrasings import question_set, usable
+    from facemllm.data.unknown import unknown_templates
+
+    asked = read_questions()
+    assert asked.keys() == ASKED_OF.keys()
+    for task, questions in asked.items():
+        trained = (
+            unknown_templates("train")
+            if task == "unknown"
+            else [one.text for one in usable(question_set(task).open, "train")]
+        )
+        assert len(questions) >= 40
+        assert not {_bare(text) for text in questions} & {_bare(text) for text in trained}
+
+
+def _bare(text):
+    return re.sub(r"\W+", " ", text.lower()).strip()
