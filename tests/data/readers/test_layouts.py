@@ -76,9 +76,11 @@ SHEETS = Path(__file__).parents[3] / "docs" / "datasets"
 @pytest.mark.parametrize("name", sorted(set(READERS.names()) - {"folder", "records"}))
 def test_every_dataset_has_a_datasheet(name):
     page = (SHEETS / f"{name}.md").read_text()
-    assert READERS.get(name).licence in page
+    licence = READERS.get(name).licence
+    assert f"| terms | {licence}" in page
     for title in ("How it was labelled", "What the labels are worth", "Intended use", "Traps"):
         assert f"## {title}" in page
     for vocabulary in READERS.get(name).vocabularies:
         assert f"`{vocabulary.name}`, version {vocabulary.version}" in page
-    assert f"{name}.md" in (SHEETS / "index.md").read_text()
+    rows = [row for row in (SHEETS / "index.md").read_text().splitlines() if f"({name}.md)" in row]
+    assert [row.endswith(f"| {licence} |") for row in rows] == [True]

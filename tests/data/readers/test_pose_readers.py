@@ -69,6 +69,24 @@ def test_biwi_angles_come_back_from_their_rotation(layout):
     assert [len(persons[split]) for split in ("train", "val", "test")] == [3, 1, 2]
 
 
+def test_biwi_people_who_sat_twice_are_one_person_in_one_split(layout, forge):
+    """Folders 15, 18, 21 and 22 show the people of 03, 05, 02 and 07: so says the dataset's own readme."""
+    root = layout("biwi")
+    for number in range(7, 25):
+        forge.picture(root / f"{number:02d}" / "frame_00003_rgb.png")
+        forge.pose_file(root / f"{number:02d}" / "frame_00003_pose.txt", 0, 0, 0)
+    films: dict = {}
+    for seed in range(3):
+        splits: dict = {}
+        for sample in read_dataset("biwi", root, seed=seed):
+            films.setdefault(sample.identity, set()).add(sample.id.split("/")[0])
+            splits.setdefault(sample.identity, set()).add(sample.split)
+        assert len(splits) == 20
+        assert all(len(found) == 1 for found in splits.values())
+    twice = [sorted(found) for found in films.values() if len(found) > 1]
+    assert sorted(twice) == [["02", "21"], ["03", "15"], ["05", "18"], ["07", "22"]]
+
+
 @pytest.mark.parametrize("pan", [-70, 0, 40])
 @pytest.mark.parametrize("tilt", [-50, 0, 30])
 def test_signs_are_those_of_where_the_nose_points(forge, pan, tilt):

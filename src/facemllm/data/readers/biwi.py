@@ -21,14 +21,15 @@ from facemllm.data.splits import SPLITS, split_by_rank
 _FOLDER = re.compile(r"\d{2}")
 _FRAME = re.compile(r"frame_\d{5}_rgb\.png")
 _TOLERANCE = 0.05  # how far the rows of a rotation may be from orthonormal
+_SAT_AGAIN = {"15": "03", "18": "05", "21": "02", "22": "07"}  # folder: first folder of the same person
 
 
 @READERS.register("biwi")
 class BIWI(Reader):
     """No official split: whole people, ranked by a seeded hash; at least one for val and two for test.
 
-    The 24 folders are of 20 people: some sat twice, and the dataset does not say who, so a folder stands for
-    a person and the same face may come up in two splits.
+    The 24 folders are of 20 people: four sat twice, and the list in the dataset's own readme says who. Both
+    folders of one of them have the identity of the first, and come up in one split.
     """
 
     name = "biwi"
@@ -40,21 +41,21 @@ class BIWI(Reader):
 
     def recognises(self, folder: Path) -> bool:
         """Say whether the files of the layout are here."""
-        return any(_is_frame(path.name) for person in _persons(folder) for path in person.iterdir())
+        return any(_is_frame(path.name) for film in _films(folder) for path in film.iterdir())
 
     def read(self) -> Iterator[FaceSample]:
         """Yield the samples of all splits."""
-        persons = _persons(self.root)
-        splits = split_by_rank([folder.name for folder in persons], self.seed)
-        for folder in persons:
+        films = _films(self.root)
+        splits = split_by_rank([_person(folder) for folder in films], self.seed)
+        for folder in films:
             for name in names_in(folder, _is_frame):
                 yield from self.attempt(
-                    f"{folder.name}/", name, self._read_frame, folder / name, splits[folder.name]
+                    f"{folder.name}/", name, self._read_frame, folder / name, splits[_person(folder)]
                 )
 
     def _read_frame(self, image: Path, split: str) -> FaceSample:
         pan, tilt, roll = angles(_rotation(image.with_name(image.name.replace("_rgb.png", "_pose.txt"))))
-        person = image.parent.name
+        person = _person(image.parent)
         return self.sample(
             image,
             labels={"pose": {"pan": pan, "tilt": tilt, "roll": roll}},
@@ -81,8 +82,12 @@ def _is_frame(name: str) -> bool:
     return _FRAME.fullmatch(name) is not None
 
 
-def _persons(folder: Path) -> list[Path]:
+def _films(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and _FOLDER.fullmatch(child.name))
+
+
+def _person(folder: Path) -> str:
+    return _SAT_AGAIN.get(folder.name, folder.name)
 
 
 def _rotation(path: Path) -> list[list[float]]:

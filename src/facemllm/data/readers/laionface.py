@@ -50,10 +50,7 @@ class LAIONFace(Reader):
     """
 
     name = "laionface"
-    licence = (
-        "ids CC BY 4.0, metadata as LAION-400M; every picture under the terms of its own page "
-        "(see provenance)"
-    )
+    licence = "ids and metadata CC BY 4.0; every picture under the terms of its own page (see provenance)"
     layout = (
         f"img2dataset shards 00000.tar ...; or laion_face_part_00000.parquet ... ({', '.join(_COLUMNS)}); or "
         f"part-00000-*.parquet of LAION-400M beside {_IDS}"
