@@ -90,7 +90,7 @@ def measure(model: Any, task: str, questions: list[str], data: Path, limit: int)
 
 def _label(reader: EvalTask, text: str) -> Any:
     parsed = reader.read(text)
-    return parsed.label if parsed.outcome == "answer" else None
+    return reader.prediction(parsed.label) if parsed.outcome == "answer" else None
 
 
 def _near(task: str, label: Any, usual: Any) -> bool:
