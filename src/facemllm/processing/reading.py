@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from facemllm.core.errors import ImageError
+from facemllm.processing.plain_jpeg import read_plain_jpeg
 from facemllm.processing.references import is_reference, read_reference
 
 MIN_SIDE = 8
@@ -111,6 +112,9 @@ def _from_path(text: str) -> Image.Image:
 
 
 def _from_bytes(data: bytes, name: str) -> Image.Image:
+    plain = read_plain_jpeg(data, least=MIN_SIDE, most=MAX_PIXELS)
+    if plain is not None:
+        return plain
     # Only metadata is warned about here, and a JPEG without Exif has none that Pillow reads.
     quiet = data.startswith(_JPEG) and b"Exif" not in data
     return _decode(io.BytesIO(data), name) if quiet else _calmly(_decode, io.BytesIO(data), name)
