@@ -20,7 +20,7 @@ from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
-from facemllm.evaluation.parsing.triggers import MARK, NO
+from facemllm.evaluation.parsing.triggers import MARK, NO, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut, unwrap
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
@@ -107,10 +107,11 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
     said, plain = cut(taken.text)
-    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, taken, choices)) is not None:
+    bits = trigger_bits(said)
+    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, bits, taken, choices)):
         return found
-    whole = Reading(said, plain, taken)
-    if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
+    whole = Reading(said, plain, taken, bits=bits)
+    if _may_turn(whole) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)
     if result.outcome == "ambiguous":
@@ -118,6 +119,11 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     if result.outcome == "unparsed" and _is_other_type(whole, task):
         return Parsed("wrong type", span=whole.span(0, len(whole.all_words)))
     return result
+
+
+def _may_turn(whole: Reading) -> bool:
+    """Say quickly whether :func:`parts` can find any: with a mark, or with "27, no, 26"."""
+    return bool(whole.bits & MARK) or (bool(whole.bits & NO) and "," in whole.all_words)
 
 
 def _ends(text: str, task: str) -> Cut:

@@ -47,7 +47,7 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
     """
     found: list[Number] = []
     skip = listed = 0
-    begins = _BEGINS
+    begins = BEGINS
     for index in [i for i, word in enumerate(text) if begins[word]]:
         if index < skip:
             continue
@@ -79,7 +79,7 @@ class _Begins(dict[str, bool]):
         return found
 
 
-_BEGINS = _Begins()
+BEGINS = _Begins()
 
 
 def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:

@@ -10,10 +10,16 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from facemllm.evaluation.parsing.lexicon import kinds, phrases, rarest, words
+from facemllm.evaluation.parsing.numbers import BEGINS
 
 ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
-_NOT, _WITH_NOT = 32, 64  # "not" itself, and words that refuse only beside it
 """The question said again; a refusal; an announcement or correction; a "no"; what changes a label."""
+
+LOUD, NUMBER = 32, 64
+"""What may matter to a text with one label: all of these but what only weighs labels; where a number begins."""
+
+_NOT, _WITH_NOT = 128, 256  # "not" itself, and words that refuse only beside it
+_REMEMBERED = 1 << 14  # words whose bits are kept
 
 CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone", "compared")
 """Kinds of words that change what a label after them counts for."""
@@ -31,24 +37,30 @@ def trigger_bits(text: Sequence[str]) -> int:
         >>> trigger_bits(["a", "happy", "face"]), trigger_bits(["not", "happy"]) & CONTEXT == CONTEXT
         (0, True)
     """
-    bits, known = _bits()
     found = 0
-    for word in known.intersection(text):
+    bits = _BITS
+    for word in text:
         found |= bits[word]
     return found | REFUSAL if found & _WITH_NOT and found & _NOT else found
 
 
-@cache
-def loud_words() -> frozenset[str]:
-    """Return the words that may matter to a text with one label: all but those that only weigh labels."""
-    denying = kinds("context", "negators", "unclaimed").triggers | phrases("context", "ruled_out").triggers
-    denying |= words("context", "missing") | VERDICTS.keys() | {"not"}
-    return denying | {word for word, bits in _bits()[0].items() if bits & (ECHO | REFUSAL | MARK | NO)}
+class _Bits(dict[str, int]):
+    """The bits of each word that was met."""
+
+    def __missing__(self, word: str) -> int:
+        """Look a word up, and remember what was found."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = found = _listed().get(word, 0) | NUMBER * (BEGINS[word] and word != "a")
+        return found
+
+
+_BITS = _Bits()
 
 
 @cache
-def _bits() -> tuple[dict[str, int], frozenset[str]]:
-    """Return the bits of each word that has any, and these words."""
+def _listed() -> dict[str, int]:
+    """Return the bits of each word that some list has, for numbers in digits are in none."""
     table: dict[str, int] = {}
 
     def add(bit: int, *groups: Iterable[str]) -> None:
@@ -78,4 +90,7 @@ def _bits() -> tuple[dict[str, int], frozenset[str]]:
         },
         *(phrases("context", name).triggers for name in ("ruled_out", "outranked", "preferred")),
     )
-    return table, frozenset(table)
+    denying = kinds("context", "negators", "unclaimed").triggers | phrases("context", "ruled_out").triggers
+    add(LOUD, denying, words("context", "missing"), VERDICTS, ("not",), words("statements", "denials"))
+    add(LOUD, {word for word, bits in table.items() if bits & (ECHO | REFUSAL | MARK | NO)})
+    return table
