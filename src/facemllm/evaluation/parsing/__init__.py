@@ -20,8 +20,8 @@ from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
-from facemllm.evaluation.parsing.triggers import MARK, NO, trigger_bits
-from facemllm.evaluation.parsing.wrappers import Cut, unwrap
+from facemllm.evaluation.parsing.triggers import ECHO, MARK, NO, WRAPPED, look
+from facemllm.evaluation.parsing.wrappers import Cut, as_it_is, unwrap
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
@@ -105,9 +105,11 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
-    taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
-    said, plain = cut(taken.text)
-    bits = trigger_bits(said)
+    taken = as_it_is(text) if len(text) <= _LONGEST else _ends(text, task)
+    said, plain, bits = look(taken.text)
+    if (bits & WRAPPED or (bits & ECHO and task == "attributes")) and taken.offset is not None:
+        taken = unwrap(text, task)
+        said, plain, bits = look(taken.text)
     if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, bits, taken, choices)):
         return found
     whole = Reading(said, plain, taken, bits=bits)

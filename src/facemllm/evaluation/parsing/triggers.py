@@ -11,15 +11,18 @@ from functools import cache
 
 from facemllm.evaluation.parsing.lexicon import kinds, phrases, rarest, words
 from facemllm.evaluation.parsing.numbers import BEGINS
+from facemllm.evaluation.parsing.text import is_cut_alike, lower, words_in
+from facemllm.evaluation.parsing.wrappers import may_be_wrapped
 
 ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
 """The question said again; a refusal; an announcement or correction; a "no"; what changes a label."""
 
-LOUD, NUMBER = 32, 64
-"""What may matter to a text with one label: all of these but what only weighs labels; where a number begins."""
+LOUD, NUMBER, WRAPPED = 32, 64, 128
+"""What may matter to a text with one label: all but what only weighs labels; a number; a sign of a wrapper."""
 
-_NOT, _WITH_NOT = 128, 256  # "not" itself, and words that refuse only beside it
-_REMEMBERED = 1 << 14  # words whose bits are kept
+_NOT, _WITH_NOT = 256, 512  # "not" itself, and words that refuse only beside it
+_DASHED = 1024  # what depends on what stands beside it
+_REMEMBERED, _LONGEST = 1 << 14, 32  # how many words are kept, and of how many letters
 
 CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone", "compared")
 """Kinds of words that change what a label after them counts for."""
@@ -28,6 +31,45 @@ VERDICTS = {"yes": True, "true": True, "no": False, "false": False, "unlikely": 
 """Words that say, after a label, whether it holds."""
 
 ECHOES = frozenset(("?", "whether", "asks", "asked"))
+
+
+def look(text: str) -> tuple[list[str], str, int]:
+    """Return the words of an answer, the text they were cut from, in lower case, and the bits of all.
+
+    The words are those of :func:`facemllm.evaluation.parsing.text.cut`. As most words come again in other
+    texts, what stands between spaces is cut and looked up once.
+    """
+    plain = lower(text)
+    words: list[str] = []
+    bits = 0
+    for stretch in plain.split(" "):
+        made, found = _STRETCHES[stretch]
+        words += made
+        bits |= found
+    if bits & _DASHED:
+        words = words_in(plain)
+        bits |= trigger_bits(words)
+    return words, plain, bits | REFUSAL if bits & _WITH_NOT and bits & _NOT else bits
+
+
+class _Stretches(dict[str, tuple[tuple[str, ...], int]]):
+    """The words and bits of what was met between spaces."""
+
+    def __missing__(self, stretch: str) -> tuple[tuple[str, ...], int]:
+        """Cut a stretch and look its words up, and remember what was found."""
+        words = tuple(words_in(stretch)) if is_cut_alike(stretch) else ()
+        bits = 0 if is_cut_alike(stretch) else _DASHED
+        for word in words:
+            bits |= _BITS[word]
+        found = words, bits | WRAPPED * may_be_wrapped(stretch)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        if len(stretch) <= _LONGEST:
+            self[stretch] = found
+        return found
+
+
+_STRETCHES = _Stretches()
 
 
 def trigger_bits(text: Sequence[str]) -> int:
