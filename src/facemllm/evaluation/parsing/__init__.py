@@ -96,7 +96,9 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
         >>> parse("pose", "pan 30 degrees right, tilt 15 degrees up").label
         {'pan': -30.0, 'tilt': 15.0}
     """
-    parsed = _parse(task, text or "", _checked(task, options))
+    if task not in _KNOWN or (task == "choice" and not options):
+        raise _refused(task)
+    parsed = _parse(task, text or "", tuple(options) if options else None)
     # Cached results are shared, so what can be changed is copied.
     if task in _CHANGEABLE and parsed.label is not None:
         return answer(parsed.label.copy(), parsed.place)
@@ -228,22 +230,21 @@ def _reading(text: str) -> Reading:
     return Reading(said, plain, Cut(text))
 
 
-def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
+def _refused(task: str) -> FaceMLLMError:
+    """Return the error for a task that is not known, or for a choice without options."""
     if task not in _KNOWN:
-        raise FaceMLLMError(
+        return FaceMLLMError(
             f"cannot read answers of the task {task!r}",
             given=repr(task),
             expected=f"one of {', '.join(TASKS)}",
             do="correct it",
         )
-    if task == "choice" and not options:
-        raise FaceMLLMError(
-            "cannot read a choice",
-            given="no options",
-            expected="the options that were shown",
-            do='pass options=["...", "..."]',
-        )
-    return tuple(options) if options else None
+    return FaceMLLMError(
+        "cannot read a choice",
+        given="no options",
+        expected="the options that were shown",
+        do='pass options=["...", "..."]',
+    )
 
 
 def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parsed:

@@ -125,8 +125,8 @@ def resolve(
         found: Mentions in order.
         merge: Reduces mentions that say the same in other words.
     """
-    live = [mention for mention in found if not mention.negated]
-    if not live:
+    live = [mention for mention in found if not mention.negated] if len(found) != 1 else found
+    if not live or live[0].negated:
         return reading.nothing()
     if len(live) == 1:
         return answer(live[0].label, reading.span(live[0].first, live[0].end))

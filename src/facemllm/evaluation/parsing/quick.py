@@ -16,7 +16,7 @@ from facemllm.evaluation.parsing.choice import literal_options
 from facemllm.evaluation.parsing.letters import LETTERS, is_article
 from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words_of
 from facemllm.evaluation.parsing.result import Parsed, Place, answer
-from facemllm.evaluation.parsing.triggers import ECHO, LOUD, MARK, NUMBER, REFUSAL, trigger_bits
+from facemllm.evaluation.parsing.triggers import ECHO, LOUD, MARK, NO, NUMBER, REFUSAL, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut
 
 LONGEST = 40
@@ -25,7 +25,7 @@ LONGEST = 40
 _Table = Mapping[str, tuple[Any, frozenset[str]]]
 _PAUSES = frozenset(",.!\n;")
 _EITHER = frozenset(("and", "or", "/"))
-_CHANGING = ECHO | REFUSAL | MARK
+_CHANGING = ECHO | REFUSAL | MARK | NO
 _TASKS = frozenset(("expression", "gender", "ethnicity", "age", "yesno", "choice"))
 _AROUND = (((), ()), ((), (".",)), ((), (")",)), (("(",), (")",)), (("(",), (")", ".")))
 """Signs before and after a letter that is all of an answer."""
@@ -106,7 +106,7 @@ def _read_yes_no(text: Sequence[str], bits: int, cut: Cut, start: int) -> Parsed
         return None
     rest = text[1:]
     follows = next((word for word in rest if word not in _PAUSES), "")
-    if follows in _EITHER or (bits & _CHANGING and trigger_bits(rest) & _CHANGING):
+    if follows in _EITHER or "yes" in rest or (bits & _CHANGING and trigger_bits(rest) & _CHANGING):
         return None
     return answer(text[0], _place(cut, start, start + 1))
 

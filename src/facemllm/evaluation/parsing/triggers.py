@@ -20,8 +20,9 @@ ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
 LOUD, NUMBER, WRAPPED = 32, 64, 128
 """What may matter to a text with one label: all but what only weighs labels; a number; a sign of a wrapper."""
 
-_NOT, _WITH_NOT = 256, 512  # "not" itself, and words that refuse only beside it
-_DASHED = 1024  # what depends on what stands beside it
+_NOT, _WITH_NOT, _WITH_NO = 256, 512, 1024  # "not" itself; what refuses only beside "not", or beside "no"
+_DASHED = 2048  # what is cut by what stands beside it
+_PAIRED = _WITH_NOT | _WITH_NO
 _REMEMBERED, _LONGEST = 1 << 14, 32  # how many words are kept, and of how many letters
 
 CONTEXTS = ("negators", "hedges", "dismissals", "unclaimed", "emphasis", "outdone", "compared")
@@ -46,10 +47,12 @@ def look(text: str) -> tuple[list[str], str, int]:
         made, found = _STRETCHES[stretch]
         words += made
         bits |= found
+    if "`" in text:  # in lower case it may have become a plain quote
+        bits |= WRAPPED
     if bits & _DASHED:
         words = words_in(plain)
         bits |= trigger_bits(words)
-    return words, plain, bits | REFUSAL if bits & _WITH_NOT and bits & _NOT else bits
+    return words, plain, _with_pairs(bits) if bits & _PAIRED else bits
 
 
 class _Stretches(dict[str, tuple[tuple[str, ...], int]]):
@@ -83,7 +86,13 @@ def trigger_bits(text: Sequence[str]) -> int:
     bits = _BITS
     for word in text:
         found |= bits[word]
-    return found | REFUSAL if found & _WITH_NOT and found & _NOT else found
+    return _with_pairs(found) if found & _PAIRED else found
+
+
+def _with_pairs(bits: int) -> int:
+    """Return bits with that of a refusal where two words that make one were found."""
+    both = (bits & _WITH_NOT and bits & _NOT) or (bits & _WITH_NO and bits & NO)
+    return bits | REFUSAL if both else bits
 
 
 class _Bits(dict[str, int]):
@@ -112,9 +121,11 @@ def _listed() -> dict[str, int]:
 
     add(ECHO, ECHOES)
     for name in ("whole", "forward"):
-        refusing = [phrase for phrase, _ in phrases("refusal", name).phrases()]
-        add(REFUSAL, {rarest(p.split(" ")) for p in refusing if "not" not in p.split(" ")})
-        add(_WITH_NOT, {rarest(p.split(" ")) for p in refusing if "not" in p.split(" ")})
+        for phrase, _ in phrases("refusal", name).phrases():
+            own = phrase.split(" ")
+            beside = next((word for word in ("not", "no") if word in own), None)
+            bit = {None: REFUSAL, "not": _WITH_NOT, "no": _WITH_NO}[beside]
+            add(bit, (rarest([word for word in own if word != beside]),))
     add(_WITH_NOT, *(words("refusal", name) for name in ("verbs", "gives")))
     add(_NOT, ("not",))
     add(MARK, kinds("context", "answers", "corrections", "conclusions").triggers)
