@@ -94,7 +94,7 @@ def in_context(text: Sequence[str], plain: list[Mention], bits: int = CONTEXT) -
 
 
 def _weigh_by_what_follows(text: Sequence[str], mention: Mention) -> None:
-    """Let "can be ruled out", "is a distant second", "is most likely" or ": no" change the label before it."""
+    """Let "can be ruled out", "is a distant second" or ": no" change the label before it."""
     end = mention.end
     if "dismissals" not in mention.marks and phrases("context", "ruled_out").at(text, end):
         mention.negated = True

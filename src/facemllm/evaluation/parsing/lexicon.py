@@ -17,9 +17,11 @@ WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
 _COMMON = (
-    "photo", "picture", "visible", "his", "her", "their", "eyes", "mouth", "lips", "lip", "nose", "head", "looks", "looking", "hair",
+    "photo", "picture", "visible",
+    "his", "her", "their", "eyes", "mouth", "lips", "lip", "nose", "head", "looks", "looking", "hair",
     "give", "going", "go", "let", "might", "may", "all", "more", "than", "so", "if", "which", "who",
-    "right", "yes", "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
+    "right", "yes",
+    "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
     "does", "have", "has", "am", "we", "you", "my", "best", "like", "any", "no", "would", "could",
     "can", "look", "see", "an", "on", "for", "not", "that", "it", "this", "are", "image", "face",
     "person", "be", "to", "at", "in", "of", "and", "with", "i", "a", "is", "the", ":",

@@ -47,7 +47,7 @@ _SIGNS = {
 }  # fmt: skip
 _MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
 _DASHES = frozenset("-—~")
-"""Signs that mean one thing or another by what stands around them; all else is cut in the same way anywhere."""
+"""Signs that mean one thing or another by what stands around them; all else is cut alike anywhere."""
 
 _REMEMBERED = 1 << 14  # words whose forms are kept
 

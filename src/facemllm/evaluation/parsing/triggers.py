@@ -18,7 +18,7 @@ ECHO, REFUSAL, MARK, NO, CONTEXT = 1, 2, 4, 8, 16
 """The question said again; a refusal; an announcement or correction; a "no"; what changes a label."""
 
 LOUD, NUMBER, WRAPPED = 32, 64, 128
-"""What may matter to a text with one label: all but what only weighs labels; a number; a sign of a wrapper."""
+"""What may matter to a text with one label (all but what only weighs labels); a number; a wrapper's sign."""
 
 _NOT, _WITH_NOT, _WITH_NO = 256, 512, 1024  # "not" itself; what refuses only beside "not", or beside "no"
 _DASHED = 2048  # what is cut by what stands beside it
