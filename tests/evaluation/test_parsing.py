@@ -464,11 +464,25 @@ def test_the_short_way_reads_as_the_long_way(monkeypatch):
 def test_a_short_way_that_reads_otherwise_is_noticed(monkeypatch):
     from facemllm.evaluation import parsing
 
-    monkeypatch.setattr(
-        parsing.quick, "_loud", lambda: frozenset()
-    )  # then "not happy" is happy, the short way
+    monkeypatch.setattr(parsing.quick, "LOUD", 0)  # then "not happy" is happy, the short way
     short, long, _ = _both_ways([("expression", "not happy", None)], monkeypatch)
     assert short != long
+
+
+def test_one_look_gives_the_words_of_a_cut_and_what_they_may_be_part_of():
+    from facemllm.evaluation.parsing.text import cut
+    from facemllm.evaluation.parsing.triggers import WRAPPED, look, trigger_bits
+    from facemllm.evaluation.parsing.wrappers import may_be_wrapped
+
+    for _, text, _ in (*((0, case["text"], 0) for case in (*CASES, *HELD_OUT)), *_fuzzed(FUZZED)):
+        words, plain, bits = look(text)
+        assert (words, plain) == cut(text), text
+        assert bits & ~WRAPPED & trigger_bits(words) == trigger_bits(words), text
+        assert bits & WRAPPED or not may_be_wrapped(text), text
+    # A dash means one thing or another by what stands around it, so what is remembered must not matter.
+    assert [look(text)[0] for text in ("30 - 40", "sad - not", "- sad", "sad -")] == [
+        ["30", "-", "40"], ["sad", ":", "not"], ["sad"], ["sad", ":"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from facemllm.evaluation.parsing.pose import read_pose
 from facemllm.evaluation.parsing.reading import Reading, parts
 from facemllm.evaluation.parsing.result import OUTCOMES, Outcome, Parsed, Place, answer
 from facemllm.evaluation.parsing.text import BREAKS, CLAUSE_BREAKS, cut
-from facemllm.evaluation.parsing.triggers import MARK, NO
-from facemllm.evaluation.parsing.wrappers import Cut, unwrap
+from facemllm.evaluation.parsing.triggers import ECHO, MARK, NO, WRAPPED, look
+from facemllm.evaluation.parsing.wrappers import Cut, as_it_is, unwrap
 from facemllm.evaluation.parsing.yesno import read_yes_no
 
 __all__ = ["OUTCOMES", "PARSER_VERSION", "TASKS", "Outcome", "Parsed", "parse"]
@@ -96,7 +96,9 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
         >>> parse("pose", "pan 30 degrees right, tilt 15 degrees up").label
         {'pan': -30.0, 'tilt': 15.0}
     """
-    parsed = _parse(task, text or "", _checked(task, options))
+    if task not in _KNOWN or (task == "choice" and not options):
+        raise _refused(task)
+    parsed = _parse(task, text or "", tuple(options) if options else None)
     # Cached results are shared, so what can be changed is copied.
     if task in _CHANGEABLE and parsed.label is not None:
         return answer(parsed.label.copy(), parsed.place)
@@ -105,12 +107,15 @@ def parse(task: str, text: str, options: Sequence[str] | None = None) -> Parsed:
 
 @lru_cache(maxsize=65536)  # models repeat themselves
 def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
-    taken = unwrap(text, task) if len(text) <= _LONGEST else _ends(text, task)
-    said, plain = cut(taken.text)
-    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, taken, choices)) is not None:
+    taken = as_it_is(text) if len(text) <= _LONGEST else _ends(text, task)
+    said, plain, bits = look(taken.text)
+    if (bits & WRAPPED or (bits & ECHO and task == "attributes")) and taken.offset is not None:
+        taken = unwrap(text, task)
+        said, plain, bits = look(taken.text)
+    if len(said) <= quick.LONGEST and (found := quick.read_quickly(task, said, bits, taken, choices)):
         return found
-    whole = Reading(said, plain, taken)
-    if whole.bits & (MARK | NO) and (settled := _by_parts(whole, task, choices)) is not None:
+    whole = Reading(said, plain, taken, bits=bits)
+    if _may_turn(whole) and (settled := _by_parts(whole, task, choices)) is not None:
         return settled
     result = _read(whole, task, choices)
     if result.outcome == "ambiguous":
@@ -118,6 +123,11 @@ def _parse(task: str, text: str, choices: tuple[str, ...] | None) -> Parsed:
     if result.outcome == "unparsed" and _is_other_type(whole, task):
         return Parsed("wrong type", span=whole.span(0, len(whole.all_words)))
     return result
+
+
+def _may_turn(whole: Reading) -> bool:
+    """Say quickly whether :func:`parts` can find any: with a mark, or with "27, no, 26"."""
+    return bool(whole.bits & MARK) or (bool(whole.bits & NO) and "," in whole.all_words)
 
 
 def _ends(text: str, task: str) -> Cut:
@@ -220,22 +230,21 @@ def _reading(text: str) -> Reading:
     return Reading(said, plain, Cut(text))
 
 
-def _checked(task: str, options: Sequence[str] | None) -> tuple[str, ...] | None:
+def _refused(task: str) -> FaceMLLMError:
+    """Return the error for a task that is not known, or for a choice without options."""
     if task not in _KNOWN:
-        raise FaceMLLMError(
+        return FaceMLLMError(
             f"cannot read answers of the task {task!r}",
             given=repr(task),
             expected=f"one of {', '.join(TASKS)}",
             do="correct it",
         )
-    if task == "choice" and not options:
-        raise FaceMLLMError(
-            "cannot read a choice",
-            given="no options",
-            expected="the options that were shown",
-            do='pass options=["...", "..."]',
-        )
-    return tuple(options) if options else None
+    return FaceMLLMError(
+        "cannot read a choice",
+        given="no options",
+        expected="the options that were shown",
+        do='pass options=["...", "..."]',
+    )
 
 
 def _read(reading: Reading, task: str, options: tuple[str, ...] | None) -> Parsed:

@@ -17,7 +17,7 @@ from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synony
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed, answer
-from facemllm.evaluation.parsing.triggers import CONTEXT
+from facemllm.evaluation.parsing.triggers import CONTEXT, NUMBER
 
 _SHIFTS = {"early": (0, 4), "middle": (3, 7), "late": (6, 10)}
 _TEENS = {"early": (13, 15), "middle": (14, 17), "late": (17, 19)}
@@ -57,9 +57,12 @@ class _Years:
 def read_age(reading: Reading) -> Parsed:
     """Read an age in years."""
     text = reading.words
-    found = _find(text)
-    stages = _stages(text, found)
-    found = _ranges(text, sorted([*found, *stages], key=lambda years: years.first) if stages else found)
+    if age_words().isdisjoint(text):  # as mostly
+        found = _counted(text) if reading.bits & NUMBER else []
+    else:
+        found = _find(text)
+        found = sorted([*found, *_stages(text, found)], key=lambda years: years.first)
+    found = _ranges(text, found)
     if not found:
         return reading.nothing()
     if len(found) == 1 and not reading.bits & CONTEXT:
@@ -124,9 +127,8 @@ def read_range(text: str) -> tuple[float, float] | None:
 
 
 def _find(text: Sequence[str]) -> list[_Years]:
-    """Return every number that can be an age, alone."""
-    numbers = find_numbers(text)
-    found = [years for number in numbers if (years := _as_years(text, number)) is not None]
+    """Return every number that can be an age, alone, also where it is said as "half a century"."""
+    found = _counted(text)
     halves = _halves().find(text)
     if halves:
         taken = {index for hit in halves for index in range(hit.first, hit.end)}
@@ -134,6 +136,11 @@ def _find(text: Sequence[str]) -> list[_Years]:
         found += [_Years(hit.value, hit.value, hit.first, hit.end, _MARKED) for hit in halves]
         found.sort(key=lambda years: years.first)
     return found
+
+
+def _counted(text: Sequence[str]) -> list[_Years]:
+    """Return every number said as such that can be an age, alone."""
+    return [years for number in find_numbers(text) if (years := _as_years(text, number)) is not None]
 
 
 def _as_years(text: Sequence[str], number: Number) -> _Years | None:
@@ -167,8 +174,7 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
 
 def only_years(text: Sequence[str]) -> _Years | None:
     """Return the one age, or range of ages, that a text without :func:`age_words` says, or None."""
-    found = [years for number in find_numbers(text) if (years := _as_years(text, number)) is not None]
-    found = _ranges(text, found)
+    found = _ranges(text, _counted(text))
     return found[0] if len(found) == 1 else None
 
 
@@ -299,8 +305,6 @@ def _is_range(text: Sequence[str], last: _Years, years: _Years, link: Sequence[s
 def _stages(text: Sequence[str], numbers: Sequence[_Years]) -> list[_Years]:
     """Return stages of life that mean definite years, weaker than any number."""
     stages = _stage_years()
-    if stages.keys().isdisjoint(text):
-        return []
     taken = {index for years in numbers for index in range(years.first, years.end)}
     found = []
     for index, word in enumerate(text):

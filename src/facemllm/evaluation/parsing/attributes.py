@@ -49,7 +49,7 @@ def read_attributes(reading: Reading, options: tuple[str, ...] | None) -> Parsed
     return reading.nothing()
 
 
-def _weighed(reading: Reading, plain: Sequence[Mention]) -> Parsed:
+def _weighed(reading: Reading, plain: list[Mention]) -> Parsed:
     text, signs = _signs(reading, plain)
     turn = max((hit.end for hit in phrases("context", "corrections").find(text)), default=0)
     found: dict[str, bool] = {}

@@ -58,58 +58,61 @@ def mentions(reading: Reading, lexicon: Lexicon[tuple[str, int] | None]) -> list
     return in_context(text, plain, reading.bits)
 
 
-def in_context(text: Sequence[str], plain: Sequence[Mention], bits: int = CONTEXT) -> list[Mention]:
-    """Return mentions with their strength and negation as the words around them have it.
+def in_context(text: Sequence[str], plain: list[Mention], bits: int = CONTEXT) -> list[Mention]:
+    """Give mentions the strength and negation that the words around them have, and return them.
 
     A denial before a list ("no sign of fear, anger or disgust") holds for all of it, and so does one after it
     ("fear and anger are absent").
 
     Args:
         text: The words.
-        plain: The mentions, in order.
+        plain: The mentions, in order, as they were found; they are changed.
         bits: What :func:`trigger_bits` says of the text, or of one that holds it.
     """
     if not plain or not bits & CONTEXT:  # nothing here changes anything
-        return list(plain)
+        return plain
     before = _Before(text)
-    found: list[Mention] = []
-    for mention in plain:
-        reached = before.of(mention.first, found[-1].end if found else 0)
-        found.append(
-            Mention(
-                mention.label,
-                mention.first,
-                mention.end,
-                mention.strength,
-                not _DENYING.isdisjoint(reached),
-                reached,
-            )
-        )
-    for group in _lists(text, found):
-        if len(group) > 1:
+    if before.marks:
+        floor = 0
+        for mention in plain:
+            mention.marks = before.of(mention.first, floor)
+            mention.negated = not _DENYING.isdisjoint(mention.marks)
+            floor = mention.end
+    for group in _lists(text, plain) if len(plain) > 1 else (plain,):
+        if len(group) > 1 and before.marks:
             _spread(text, group)
         if _denied_after(text, group[-1].end):
             for mention in group:
                 mention.negated = True
-    ruled_out, outranked = phrases("context", "ruled_out"), phrases("context", "outranked")
-    preferred = phrases("context", "preferred")
-    for mention in found:
+    after = _after()
+    for mention in plain:
         for kind in mention.marks:
             mention.strength += _WEIGHTS.get(kind, 0.0)
-        end = mention.end
-        if end == len(text) or text[end] in BREAKS or text[end] == ",":
-            continue
-        if "dismissals" not in mention.marks and ruled_out.at(text, end):
-            mention.negated = True
-        if outranked.at(text, end):
-            mention.strength += _WEIGHTS["hedges"]
-        elif preferred.at(text, end):
-            mention.strength += _WEIGHTS["emphasis"]
-        verdict = _verdict(text, end)
-        if verdict is not None:  # "Happy: no" in a list of all labels
-            mention.negated = not verdict
-            mention.strength += verdict
-    return found
+        if mention.end < len(text) and text[mention.end] in after:
+            _weigh_by_what_follows(text, mention)
+    return plain
+
+
+def _weigh_by_what_follows(text: Sequence[str], mention: Mention) -> None:
+    """Let "can be ruled out", "is a distant second" or ": no" change the label before it."""
+    end = mention.end
+    if "dismissals" not in mention.marks and phrases("context", "ruled_out").at(text, end):
+        mention.negated = True
+    if phrases("context", "outranked").at(text, end):
+        mention.strength += _WEIGHTS["hedges"]
+    elif phrases("context", "preferred").at(text, end):
+        mention.strength += _WEIGHTS["emphasis"]
+    verdict = _verdict(text, end)
+    if verdict is not None:  # "Happy: no" in a list of all labels
+        mention.negated = not verdict
+        mention.strength += verdict
+
+
+@cache
+def _after() -> frozenset[str]:
+    """Return the words by which what :func:`_weigh_by_what_follows` looks for begins."""
+    starts = [phrases("context", name).starts for name in ("ruled_out", "outranked", "preferred")]
+    return frozenset((":", "(")).union(*starts)
 
 
 def resolve(
@@ -122,8 +125,8 @@ def resolve(
         found: Mentions in order.
         merge: Reduces mentions that say the same in other words.
     """
-    live = [mention for mention in found if not mention.negated]
-    if not live:
+    live = [mention for mention in found if not mention.negated] if len(found) != 1 else found
+    if not live or live[0].negated:
         return reading.nothing()
     if len(live) == 1:
         return answer(live[0].label, reading.span(live[0].first, live[0].end))
@@ -181,7 +184,7 @@ def _denied_after(text: Sequence[str], end: int) -> bool:
     while index < len(text) and (text[index] in "()" or text[index].isdigit()):
         index += 1
     word = text[index] if index < len(text) else "."
-    if word in CLAUSE_BREAKS:
+    if word not in _denying_after():  # as mostly
         return False
     after = text[index + 1] if index + 1 < len(text) else ""
     missing, seen = words("context", "missing"), words("context", "seen")
@@ -193,6 +196,11 @@ def _denied_after(text: Sequence[str], end: int) -> bool:
             return not rest or rest in CLAUSE_BREAKS or rest in seen
         return after in missing
     return False
+
+
+@cache
+def _denying_after() -> frozenset[str]:
+    return words("context", "missing") | words("context", "being") | {"not"}
 
 
 def _verdict(text: Sequence[str], end: int) -> bool | None:
@@ -222,7 +230,7 @@ class _Before:
 
     def of(self, first: int, floor: int) -> frozenset[str]:
         """Return the kinds of marks that reach a label at ``first``, nearest bounds applied."""
-        if not self.marks or self.marks[0][2] > first:
+        if self.marks[0][2] > first:
             return _NO_MARKS
         text, stops = self.text, _stops()
         start, floor = first, max(first - REACH, floor)

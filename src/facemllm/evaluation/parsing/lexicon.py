@@ -17,8 +17,10 @@ WORD, CUE = 2, 1
 """How much a phrase counts: one that states a label, and one that hints at it."""
 
 _COMMON = (
+    "photo", "picture", "visible",
     "his", "her", "their", "eyes", "mouth", "lips", "lip", "nose", "head", "looks", "looking", "hair",
     "give", "going", "go", "let", "might", "may", "all", "more", "than", "so", "if", "which", "who",
+    "right", "yes",
     "because", "from", "seems", "appears", "seem", "appear", "or", "one", "there", "people", "do",
     "does", "have", "has", "am", "we", "you", "my", "best", "like", "any", "no", "would", "could",
     "can", "look", "see", "an", "on", "for", "not", "that", "it", "this", "are", "image", "face",
@@ -41,6 +43,10 @@ class Hit(Generic[V]):
 class Lexicon(Generic[V]):
     """Finds phrases in tokens: from left to right, the longest first, without overlaps.
 
+    Attributes:
+        triggers: A word of each phrase, by which to say quickly that none is in a text.
+        starts: The first word of each phrase.
+
     Example:
         >>> lexicon = Lexicon({"asian": "asian", "east asian": "east asian"})
         >>> lexicon.find(["an", "east", "asian", "man"])
@@ -60,6 +66,7 @@ class Lexicon(Generic[V]):
                     node = node.setdefault(word, {})
                 node[_END] = value
         self.triggers = frozenset(rarest(phrase.split(" ")) for phrase in self._phrases)
+        self.starts = frozenset(self._tree)
 
     def phrases(self) -> list[tuple[str, V]]:
         """Return all phrases with their values."""
@@ -75,10 +82,10 @@ class Lexicon(Generic[V]):
             return []
         hits: list[Hit[V]] = []
         tree, count, skip = self._tree, len(words), 0
-        for index in [i for i, word in enumerate(words) if word in tree]:
-            if index < skip:
+        for index, word in enumerate(words):
+            if word not in tree or index < skip:
                 continue
-            node, position, end = tree[words[index]], index + 1, 0  # as in :meth:`at`, which costs a call
+            node, position, end = tree[word], index + 1, 0  # as in :meth:`at`, which costs a call
             while True:
                 if _END in node:
                     value, end = node[_END], position

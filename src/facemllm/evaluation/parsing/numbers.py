@@ -47,18 +47,20 @@ def find_numbers(text: Sequence[str]) -> list[Number]:
     """
     found: list[Number] = []
     skip = listed = 0
-    begins = _BEGINS
+    begins = BEGINS
     for index in [i for i, word in enumerate(text) if begins[word]]:
         if index < skip:
             continue
         word = text[index]
+        number: Number | None
         if word[0].isdecimal():
-            if _numbers_a_line(text, index, listed):
+            if (not index or text[index - 1] == "\n") and _numbers_a_line(text, index, listed):
                 listed += 1
                 continue
-            number: Number | None = _digits(word, index)
-            if number is not None and text[index + 1 : index + 2] == ["something"]:  # "30-something"
-                number = Number(number.value, index, index + 2, decade=True)
+            decade, end = word[-1] == "s", index + 1
+            if end < len(text) and text[end] == "something":  # "30-something"
+                decade, end = True, index + 2
+            number = Number(float(word.rstrip("s")), index, end, decade)
         elif word != "a" or tuple(text[index + 1 : index + 2]) == ("hundred",):
             number = _words(text, index)
         else:
@@ -79,24 +81,18 @@ class _Begins(dict[str, bool]):
         return found
 
 
-_BEGINS = _Begins()
+BEGINS = _Begins()
 
 
 def _numbers_a_line(text: Sequence[str], index: int, listed: int) -> bool:
-    """Say whether a number is that of an item of a list: "1.", "2." at the start of lines."""
-    if (index and text[index - 1] != "\n") or text[index] != str(listed + 1):
+    """Say whether a number at the start of a line is that of an item of a list: "1.", "2."."""
+    if text[index] != str(listed + 1):
         return False
     if tuple(text[index + 1 : index + 2]) not in ((".",), (")",), (":",)):
         return False
     rest = text[index + 2 : index + 3]
     later = any(text[i] == str(listed + 2) and text[i - 1] == "\n" for i in range(index + 2, len(text)))
     return bool(rest) and rest[0] != "\n" and (listed > 0 or later or rest[0][0].isdecimal())
-
-
-def _digits(word: str, index: int) -> Number:
-    if word[-1] == "s":
-        return Number(float(word[:-1]), index, index + 1, True)
-    return Number(float(word), index, index + 1)
 
 
 def _words(text: Sequence[str], index: int) -> Number | None:

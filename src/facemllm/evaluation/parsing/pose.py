@@ -14,6 +14,7 @@ from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synony
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.triggers import NUMBER
 
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
@@ -41,7 +42,7 @@ class _Part:
 def read_pose(reading: Reading) -> Parsed:
     """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
-    numbers = _midpoints(text)
+    numbers = _midpoints(text, find_numbers(text)) if reading.bits & NUMBER else []
     if (listed := _listed(text, numbers)) is not None:
         return Parsed("answer", listed, reading.span(numbers[0].first, numbers[-1].end))
     parts = _joined(_parts(text, numbers))
@@ -82,9 +83,12 @@ def _listed(text: Sequence[str], numbers: Sequence[Number]) -> dict[str, float] 
     """Read "(pan, tilt) = (-25, 10)": the names first, then as many numbers."""
     if len(numbers) < 2:
         return None
-    named = [i for i, word in enumerate(text) if word in _axes() and word in words("pose", "names")]
-    axes = [_axes()[text[i]] for i in named]
-    if len(set(axes)) != len(axes) or len(axes) != len(numbers) or named[-1] > numbers[0].first:
+    known, names = _axes(), words("pose", "names")
+    named = [i for i, word in enumerate(text) if word in names and word in known]
+    if len(named) != len(numbers) or named[-1] > numbers[0].first:
+        return None
+    axes = [known[text[i]] for i in named]
+    if len(set(axes)) != len(axes):
         return None
     values = [_signed(text, number) for number in numbers]
     if not _directions().keys().isdisjoint(text) or max(map(abs, values)) > _LARGEST:
@@ -108,7 +112,9 @@ def _value(part: _Part, nominal: bool) -> float | None:
 def _fill(text: Sequence[str], angles: dict[str, float], used: list[int]) -> None:
     """Add what "level" and "facing the camera" say about axes without an angle."""
     levels = words("pose", "level")
-    level = next((i for i, word in enumerate(text) if word in levels), None)
+    level = None
+    if not levels.isdisjoint(text):
+        level = next(i for i, word in enumerate(text) if word in levels)
     frontal = _frontal().find(text)
     if frontal and not _NOT_AWAY.isdisjoint(text[max(0, frontal[0].first - 4) : frontal[0].first]):
         frontal = []
@@ -126,8 +132,8 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
     starts = {number.first: number for number in numbers}
     named = {hit.first: hit for hit in _angles().find(text)}
     parts = [_Part()]
-    skip, known, axes, amounts = 0, _known(), _axes(), _amounts()
-    moves, zero = words("pose", "moves"), words("pose", "zero")
+    skip, known, axes, amounts, directions = 0, _known(), _axes(), _amounts(), _directions()
+    moves, zero, names = words("pose", "moves"), words("pose", "zero"), words("pose", "names")
     for index, word in enumerate(text):
         if index < skip or (word not in known and index not in starts and index not in named):
             continue
@@ -142,13 +148,13 @@ def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:
             part.sign *= -1.0 if value < 0 else 1.0
             part.tokens.append(index)
             skip = number.end if number is not None else named[index].end
-        elif direction := _direction(text, index):
+        elif word in directions and (direction := _direction(text, index, directions[word])):
             _take_direction(text, index, part if part.direction is None else _new(parts), direction)
         elif axis := axes.get(word):
             if part.axis not in (None, axis) and (part.degrees is not None or part.direction):
                 part = _new(parts)
             part.axis = axis
-            part.named |= word in words("pose", "names")
+            part.named |= word in names
             part.tokens.append(index)
             if part.degrees is None and _negated(text, index, parts):
                 part.degrees = 0.0
@@ -232,10 +238,10 @@ def _completes(last: _Part, part: _Part) -> bool:
     return part.degrees is None and part.direction is not None and fits
 
 
-def _midpoints(text: Sequence[str]) -> list[Number]:
+def _midpoints(text: Sequence[str], numbers: Sequence[Number]) -> list[Number]:
     """Return the numbers, a range ("20 to 30 degrees", "20-30") as one number at its middle."""
     joined: list[Number] = []
-    for number in find_numbers(text):
+    for number in numbers:
         if number.decade or (number.word and text[number.end : number.end + 1] in (["of"], ["person"])):
             continue
         last = joined[-1] if joined else None
@@ -255,10 +261,8 @@ def _signed(text: Sequence[str], number: Number) -> float:
     return -number.value if before in ("-", "minus", "negative") else number.value
 
 
-def _direction(text: Sequence[str], index: int) -> str | None:
-    name = _directions().get(text[index])
-    if name is None:
-        return None
+def _direction(text: Sequence[str], index: int, name: str) -> str | None:
+    """Return a direction said by its word, unless that means another thing: "the right side", "right at"."""
     after = text[index + 1] if index + 1 < len(text) else ""
     if after in words("pose", "sides") and {"toward", "to", "over"}.isdisjoint(
         text[max(0, index - 2) : index]

@@ -7,16 +7,16 @@ ways to the same readings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any
 
 from facemllm.data.vocabularies import MAX_AGE
 from facemllm.evaluation.parsing.age import age_words, only_years
 from facemllm.evaluation.parsing.choice import literal_options
 from facemllm.evaluation.parsing.letters import LETTERS, is_article
-from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words, words_of
+from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words_of
 from facemllm.evaluation.parsing.result import Parsed, Place, answer
-from facemllm.evaluation.parsing.triggers import ECHO, MARK, REFUSAL, loud_words, trigger_bits
+from facemllm.evaluation.parsing.triggers import ECHO, LOUD, MARK, NO, NUMBER, REFUSAL, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut
 
 LONGEST = 40
@@ -25,17 +25,31 @@ LONGEST = 40
 _Table = Mapping[str, tuple[Any, frozenset[str]]]
 _PAUSES = frozenset(",.!\n;")
 _EITHER = frozenset(("and", "or", "/"))
+_CHANGING = ECHO | REFUSAL | MARK | NO
+_TASKS = frozenset(("expression", "gender", "ethnicity", "age", "yesno", "choice"))
 _AROUND = (((), ()), ((), (".",)), ((), (")",)), (("(",), (")",)), (("(",), (")", ".")))
 """Signs before and after a letter that is all of an answer."""
 
 
-def read_quickly(task: str, text: Sequence[str], cut: Cut, options: tuple[str, ...] | None) -> Parsed | None:
-    """Read a plain answer from its words, or return None."""
-    start = _announced(text) if text and text[0] in _announcing() else 0
+def read_quickly(
+    task: str, text: Sequence[str], bits: int, cut: Cut, options: tuple[str, ...] | None
+) -> Parsed | None:
+    """Read a plain answer from its words and what :func:`trigger_bits` says of them, or return None."""
+    if task not in _TASKS or (options and task != "choice"):
+        return None
+    start = 0
+    if bits & MARK and text[0] in _announcing() and (start := _announced(text)):
+        text = text[start:]
+        bits = trigger_bits(text)
+    if task == "yesno":
+        return _read_yes_no(text, bits, cut, start)
+    if bits & LOUD:
+        return None
+    if task == "age":
+        return _read_age(text, cut, start) if bits & NUMBER else None
     if options:
-        return _read_option(text[start:], cut, start, options) if task == "choice" else None
-    reader = _READERS.get(task)
-    return reader(text[start:] if start else text, cut, start) if reader else None
+        return _read_option(text, cut, start, options)
+    return _only_hit(text, cut, start, _labels(task))
 
 
 def _announced(text: Sequence[str]) -> int:
@@ -51,15 +65,9 @@ def _announcing() -> frozenset[str]:
     )
 
 
-def _read_label(text: Sequence[str], cut: Cut, start: int, task: str) -> Parsed | None:
-    if not _loud().isdisjoint(text):
-        return None
-    return _only_hit(text, cut, start, _labels(task))
-
-
 def _read_option(text: Sequence[str], cut: Cut, start: int, options: tuple[str, ...]) -> Parsed | None:
     table = _option_words(options)
-    if table is None or not _loud().isdisjoint(text):
+    if table is None:
         return None
     forms = _forms(options)
     if (found := forms.get(tuple(text))) is not None:
@@ -85,7 +93,7 @@ def _only_hit(text: Sequence[str], cut: Cut, start: int, table: _Table) -> Parse
 
 
 def _read_age(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
-    if not age_words().isdisjoint(text) or not _loud().isdisjoint(text):
+    if not age_words().isdisjoint(text):
         return None
     years = only_years(text)
     if years is None or years.middle > MAX_AGE:
@@ -93,33 +101,18 @@ def _read_age(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
     return answer(round(years.middle, 2), _place(cut, start + years.first, start + years.end))
 
 
-def _read_yes_no(text: Sequence[str], cut: Cut, start: int) -> Parsed | None:
+def _read_yes_no(text: Sequence[str], bits: int, cut: Cut, start: int) -> Parsed | None:
     if not text or text[0] not in ("yes", "no") or (len(text) > 1 and text[1] not in _PAUSES):
         return None
     rest = text[1:]
     follows = next((word for word in rest if word not in _PAUSES), "")
-    if follows in _EITHER or trigger_bits(rest) & (ECHO | REFUSAL | MARK):
+    if follows in _EITHER or "yes" in rest or (bits & _CHANGING and trigger_bits(rest) & _CHANGING):
         return None
     return answer(text[0], _place(cut, start, start + 1))
 
 
 def _place(cut: Cut, first: int, end: int) -> Place | None:
     return None if cut.offset is None else tuple.__new__(Place, (cut.text, cut.offset, first, end))
-
-
-_READERS: dict[str, Callable[[Sequence[str], Cut, int], Parsed | None]] = {
-    "expression": partial(_read_label, task="expression"),
-    "gender": partial(_read_label, task="gender"),
-    "ethnicity": partial(_read_label, task="ethnicity"),
-    "age": _read_age,
-    "yesno": _read_yes_no,
-}
-
-
-@cache
-def _loud() -> frozenset[str]:
-    """Words that may change what a label counts for, or belong to a refusal or a question."""
-    return loud_words() | words("statements", "denials")
 
 
 @cache

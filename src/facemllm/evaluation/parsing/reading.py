@@ -19,6 +19,7 @@ _PICTURES = frozenset(
     ("image", "images", "face", "faces", "person", "picture", "people", "photo", "details", "photos")
 )
 _SILENT = BREAKS | {"hmm", "hm", "um", "uh", "well", "ok", "okay", "ah", "oh", "er"}
+_AFTER_CLAUSES = frozenset(("but", "and", "though"))
 _FIRST = frozenset(("first", "initially", "originally"))
 _LISTS = ("au", "pose")  # answers that may go over several sentences
 
@@ -31,6 +32,7 @@ class Reading:
         plain: The text that was cut, in lower case.
         cut: The text as it was written.
         offset: How many of its tokens stand before this part of it.
+        bits: What :func:`trigger_bits` says of the tokens, where that is known already.
 
     Attributes:
         words: The tokens, with full stops for those that are no answer (refusals, questions).
@@ -39,16 +41,19 @@ class Reading:
 
     __slots__ = ("_refused", "_sentences", "_spans", "all_words", "bits", "cut", "offset", "plain", "words")
 
-    def __init__(self, all_words: list[str], plain: str, cut: Cut, offset: int = 0) -> None:
+    def __init__(
+        self, all_words: list[str], plain: str, cut: Cut, offset: int = 0, bits: int | None = None
+    ) -> None:
         self.all_words = self.words = all_words
-        self.plain, self.cut, self.offset, self.bits = plain, cut, offset, trigger_bits(all_words)
+        self.plain, self.cut, self.offset = plain, cut, offset
+        self.bits = bits = trigger_bits(all_words) if bits is None else bits
         self._sentences: list[tuple[int, int]] | None = None
         self._spans: Spans | None = None
         self._refused: list[tuple[int, int]] = []
-        if not self.bits & (ECHO | REFUSAL):
+        if not bits & (ECHO | REFUSAL):
             return
-        asked = self._questions()
-        self._refused = self._refusals(asked)
+        asked = self._questions() if bits & ECHO else []
+        self._refused = self._refusals(asked) if bits & REFUSAL else []
         if asked and self._refused:
             asked = self._but_guesses(asked)
         if asked or self._refused:
@@ -99,8 +104,6 @@ class Reading:
     def _questions(self) -> list[tuple[int, int]]:
         """Sentences that end in a question mark: the question said again, unless there is nothing else."""
         text = self.all_words
-        if not self.bits & ECHO:
-            return []
         asked = [
             (first, end)
             for first, end in self.sentences
@@ -137,27 +140,29 @@ class Reading:
 
     def _refusals(self, asked: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Stretches of tokens that refuse, or that say what is refused."""
-        if not self.bits & REFUSAL:
+        text = self.all_words
+        whole, forward = phrases("refusal", "whole").find(text), phrases("refusal", "forward").find(text)
+        built = "not" in text
+        if not (whole or forward or built):  # as mostly
             return []
-        whole, forward = phrases("refusal", "whole"), phrases("refusal", "forward")
         questions = dict(asked)
         found = []
         for first, end in self.sentences:
             if first in questions:
                 continue
-            sentence = self.all_words[first:end]
-            hits, ahead = whole.find(sentence), _refusing(sentence, forward.find(sentence))
-            if hits:
-                start, after = _conceded(sentence, hits[0].first), hits[0].end
-            elif ahead:
-                start, after = _begins(sentence, ahead[0].first), ahead[0].end
-            elif (built := _built(sentence)) is not None:
-                start, after = _begins(sentence, built[0]), built[1]
+            hit = next((hit for hit in whole if first <= hit.first < end), None) or next(
+                (hit for hit in forward if first <= hit.first < end and _refuses(text, hit, end)), None
+            )
+            if hit is not None:
+                start, after = hit.first, hit.end
+                start = _conceded(text, start, first) if hit in whole else _begins(text, start, first)
+            elif built and (place := _built(text, first, end)) is not None:
+                start, after = _begins(text, place[0], first), place[1]
             else:
                 continue
-            if sentence[start] in ("so", "therefore", "hence", "thus"):
-                start = 0  # "the ears are covered, so I can't tell" says nothing before it
-            found.append((first + start, first + _resumes(sentence, after)))
+            if text[start] in ("so", "therefore", "hence", "thus"):
+                start = first  # "the ears are covered, so I can't tell" says nothing before it
+            found.append((start, _resumes(text, after, end)))
         return found
 
 
@@ -222,72 +227,61 @@ def _denied_before(text: Sequence[str], index: int) -> bool:
     return False
 
 
-def _refusing(sentence: Sequence[str], hits: list[Hit[bool]]) -> list[Hit[bool]]:
-    """Leave out "can't see any glasses" and "unable to hide her joy", which refuse nothing."""
-    return [
-        hit
-        for hit in hits
-        if not (
-            not _HIDING.isdisjoint(sentence[hit.end : hit.end + 2])
-            or (
-                tuple(sentence[hit.first : hit.first + 2]) == ("can", "not")
-                and hit.first + 3 < len(sentence)
-                and sentence[hit.first + 2] in _SEEN
-                and sentence[hit.first + 3] in _ANY
-                and _PICTURES.isdisjoint(sentence[hit.first + 4 : hit.first + 6])
-            )
-        )
-    ]
+def _refuses(text: Sequence[str], hit: Hit[bool], end: int) -> bool:
+    """Say whether a phrase refuses; "can't see any glasses" and "unable to hide her joy" do not."""
+    if not _HIDING.isdisjoint(text[hit.end : min(hit.end + 2, end)]):
+        return False
+    at = hit.first
+    return not (
+        text[at] == "can"
+        and at + 3 < end
+        and text[at + 1] == "not"
+        and text[at + 2] in _SEEN
+        and text[at + 3] in _ANY
+        and _PICTURES.isdisjoint(text[at + 4 : min(at + 6, end)])
+    )
 
 
-def _built(sentence: Sequence[str]) -> tuple[int, int] | None:
-    """Return where a refusal by its build stands: "do not", adverbs, and a verb such as "estimate"."""
-    for index, word in enumerate(sentence):
-        if word != "not" or not index or sentence[index - 1] not in words("refusal", "auxiliaries"):
+def _built(text: Sequence[str], first: int, end: int) -> tuple[int, int] | None:
+    """Return where a sentence refuses by its build: "do not", adverbs, and a verb such as "estimate"."""
+    for index in range(first + 1, end):
+        if text[index] != "not" or text[index - 1] not in words("refusal", "auxiliaries"):
             continue
         at = index + 1
-        while at < len(sentence) and (
-            sentence[at].endswith("ly") or sentence[at] in words("refusal", "between")
-        ):
+        while at < end and (text[at].endswith("ly") or text[at] in words("refusal", "between")):
             at += 1
-        if at < len(sentence) and sentence[at] in words("refusal", "verbs"):
+        if at < end and text[at] in words("refusal", "verbs"):
             return index - 1, at + 1
         if (
-            at + 1 < len(sentence)
-            and sentence[at] in words("refusal", "gives")
-            and not words("refusal", "enough").isdisjoint(sentence[at + 1 : at + 3])
+            at + 1 < end
+            and text[at] in words("refusal", "gives")
+            and not words("refusal", "enough").isdisjoint(text[at + 1 : min(at + 3, end)])
         ):
             return index - 1, at + 2
     return None
 
 
-def _conceded(sentence: Sequence[str], index: int) -> int:
+def _conceded(text: Sequence[str], index: int, first: int) -> int:
     """Return where the clause of a refusal begins that something was said before: "male, though ..."."""
-    while index and sentence[index - 1] not in ("though", "although", "but", "however"):
+    while index > first and text[index - 1] not in ("though", "although", "but", "however"):
         index -= 1
     return index
 
 
-def _begins(sentence: Sequence[str], index: int) -> int:
-    """Return where the clause that refuses begins."""
-    while (
-        index
-        and sentence[index - 1] not in CLAUSE_BREAKS
-        and sentence[index - 1] not in ("but", "and", "though")
-    ):
+def _begins(text: Sequence[str], index: int, first: int) -> int:
+    """Return where the clause that refuses begins, in the sentence that begins at ``first``."""
+    while index > first and text[index - 1] not in CLAUSE_BREAKS and text[index - 1] not in _AFTER_CLAUSES:
         index -= 1
     return index
 
 
-def _resumes(sentence: Sequence[str], after: int) -> int:
-    """Return where, after a refusal, an answer begins all the same."""
-    resume = phrases("refusal", "resume")
-    opener = words("refusal", "resume_after_comma")
-    for index in range(after, len(sentence)):
-        if resume.at(sentence, index):
+def _resumes(text: Sequence[str], after: int, end: int) -> int:
+    """Return where, after a refusal, an answer begins all the same; else where the sentence ends."""
+    resume, opener = phrases("refusal", "resume"), words("refusal", "resume_after_comma")
+    for index in range(after, end):
+        word = text[index]
+        if word in resume.starts and resume.at(text, index):
             return index
-        if sentence[index - 1] in _CLAUSE_ENDS and (
-            sentence[index] in opener or sentence[index][0].isdigit()
-        ):
+        if text[index - 1] in _CLAUSE_ENDS and (word in opener or word[0].isdigit()):
             return index
-    return len(sentence)
+    return end

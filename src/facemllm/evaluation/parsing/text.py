@@ -26,7 +26,6 @@ _ASCII_TOKEN = re.compile(  # the same on ASCII alone, and quicker
     r"|\d(?:\d{0,2}(?:,\d{3})+(?!\d)|\d*(?:\.\d+)?(?:'?s\b)?)",
     re.ASCII,
 )
-_find_ascii = _ASCII_TOKEN.findall
 _PLAIN = str.maketrans(
     "’‘ʼ´`“”–−‐‑…\u2028\u2029，。：；！？（）【】、～", "'''''\"\"----.\n\n,.:;!?()[],~"
 )  # one character for one: positions stay
@@ -48,10 +47,8 @@ _SIGNS = {
 }  # fmt: skip
 _MADE = {**_SPELLINGS, **{sign: (word,) for sign, word in _SIGNS.items()}}
 _DASHES = frozenset("-—~")
-_CHANGED = _DASHES.union(_MADE)
-"""Tokens that do not stay as they are written, wherever they stand; others have an apostrophe or a comma."""
+"""Signs that mean one thing or another by what stands around them; all else is cut alike anywhere."""
 
-_THOUSANDS = re.compile(r"\d,\d").search
 _REMEMBERED = 1 << 14  # words whose forms are kept
 
 
@@ -103,28 +100,22 @@ def tokenize(text: str, offset: int = 0) -> list[Token]:
 
 def cut(text: str) -> tuple[list[str], str]:
     """Return the words of a text, which readers work on, and the text they were cut from, in lower case."""
-    if text.isascii():
-        plain = text.lower()
-        written = _find_ascii(plain)
-    else:
-        plain = _lower(text)
-        written = _pattern(plain).findall(plain)
-    if _CHANGED.isdisjoint(written):
-        if "'" not in plain and ("," not in plain or not _THOUSANDS(plain)):
-            return written, plain
-        return [form for word in written for form in _FORMS[word]], plain
-    if _DASHES.isdisjoint(written):
-        return [form for word in written for form in _FORMS[word]], plain
+    plain = lower(text)
+    return words_in(plain), plain
+
+
+def words_in(plain: str) -> list[str]:
+    """Return the words of a text that is in lower case already."""
     words: list[str] = []
     end = 0
-    for word in written:
+    for word in _pattern(plain).findall(plain):
         if word not in _DASHES:
             words += _FORMS[word]
         else:
             end = plain.index(word, end) + 1
             if sign := _dash(plain, end - 1, end):
                 words.append(sign)
-    return words, plain
+    return words
 
 
 class _Forms(dict[str, tuple[str, ...]]):
@@ -144,16 +135,23 @@ class _Forms(dict[str, tuple[str, ...]]):
         return forms
 
 
+def is_cut_alike(stretch: str) -> bool:
+    """Say whether a stretch between spaces gives the same words in any text: no dash begins or ends it."""
+    return stretch[:1] not in _DASHES and stretch[-1:] not in _DASHES
+
+
 def _pattern(plain: str) -> re.Pattern[str]:
     return _ASCII_TOKEN if plain.isascii() else _TOKEN
 
 
-def _lower(text: str) -> str:
+def lower(text: str) -> str:
     """Return the text in lower case with plain quotes, of the same length."""
+    if text.isascii():
+        return text.lower()
     plain = text.translate(_PLAIN)
-    lower = plain.lower()
-    if len(lower) == len(text):
-        return lower
+    lowered = plain.lower()
+    if len(lowered) == len(text):
+        return lowered
     return "".join(low if len(low := character.lower()) == 1 else character for character in plain)
 
 

@@ -87,8 +87,8 @@ def unwrap(text: str, task: str = "") -> Cut:
     """
     if task == "attributes":
         text = text.replace("?", ":").replace("[ ]", "no ")  # "Smiling? Yes." and boxes not ticked
-    if not _WRAPPED.search(text) and "true" not in text and "false" not in text:
-        return tuple.__new__(Cut, (text, 0))  # the same as to construct one, and quicker
+    if not may_be_wrapped(text):
+        return as_it_is(text)
     start = text.rfind("</think>") if "</" in text else -1
     offset = start + len("</think>") if start >= 0 else 0
     inner = text[offset:] if offset else text
@@ -113,6 +113,16 @@ def unwrap(text: str, task: str = "") -> Cut:
         return Cut(_flatten(found, task), None)
     pairs = _broken(inner) if inner.lstrip()[:1] == "{" else {}
     return Cut(_flatten(pairs, task), None) if pairs else Cut(inner, offset)
+
+
+def as_it_is(text: str) -> Cut:
+    """Return a text with nothing taken off; the same as to construct it, and quicker."""
+    return tuple.__new__(Cut, (text, 0))
+
+
+def may_be_wrapped(text: str) -> bool:
+    """Say quickly whether anything could be taken off a text."""
+    return bool(_WRAPPED.search(text)) or "true" in text or "false" in text
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
