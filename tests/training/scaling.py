@@ -29,7 +29,7 @@ def noted(model, device):
     return model
 parallel._shard = noted
 """
-# The encoder phase alone, without what is drawn at random in layers; in one process of two no picture has an age.
+# The encoder phase alone, with nothing drawn at random in layers; one of two processes gets no ages.
 PHASE = """
 from facemllm.training import encoder_phase, trainer
 trainer.run_stage = lambda *arguments: None

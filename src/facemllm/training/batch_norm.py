@@ -54,7 +54,8 @@ class NormedConv(nn.Module):
         out = self.conv(x)
         if self.training and self.total is not None:
             with torch.autocast(x.device.type, enabled=False):
-                return self._normed_by_all(out.float(), self.total).to(out.dtype)
+                held: Any = self.norm.running_mean
+                return self._normed_by_all(out.to(held.dtype), self.total).to(out.dtype)
         normed: Tensor = self.norm(out)
         return normed
 
