@@ -59,7 +59,7 @@ def hold(model: nn.Module, selection: Selection, stage: Stage) -> set[str]:
         stage: What it is held in.
     """
     beside = set(matching([name for name, _ in model.named_parameters()], BESIDE))
-    changed = set()
+    changed: set[str] = set()
     for part in COMPUTING:
         trains = any(
             name.startswith(f"{part}.") and name not in beside

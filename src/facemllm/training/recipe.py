@@ -275,7 +275,8 @@ class Stage(StrictModel):
     @property
     def precisions(self) -> Mapping[str, Precision]:
         """The precision of each part that is given one of its own."""
-        return self.precision if isinstance(self.precision, dict) else {}
+        named = self.precision if isinstance(self.precision, dict) else {}
+        return {str(part): precision for part, precision in named.items()}
 
 
 class ThreeStageRecipe(StrictModel):
