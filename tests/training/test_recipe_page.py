@@ -45,7 +45,9 @@ def differing(page, title, model):
 
 def unused(page, kind, model):
     """Return the options that no example of a kind uses; each example must be valid."""
-    examples = [yaml.safe_load(text) for text in re.findall(rf"```yaml {kind}\n(.+?)```", page, re.DOTALL)]
+    examples = [
+        yaml.safe_load(text) for text in re.findall(rf'```yaml title="{kind}"\n(.+?)```', page, re.DOTALL)
+    ]
     for example in examples:
         model.model_validate(example)
     return set(model.model_fields) - {key for example in examples for key in example}
