@@ -24,11 +24,26 @@ from facemllm.training import parallel
 shard = parallel._shard
 def noted(model, device):
     model = shard(model, device)
-    kinds = {type(parameter.data).__name__ for parameter in model.parameters()}
+    kinds = {f"{type(p.data).__name__} {str(p.dtype)[6:]}" for p in model.parameters()}
     open(f"{out}-kinds", "w").write(" ".join(sorted(kinds)))
     return model
 parallel._shard = noted
 """
+# The encoder phase alone, with nothing drawn at random in layers; one of two processes gets no ages.
+PHASE = """
+from facemllm.training import encoder_phase, trainer
+trainer.run_stage = lambda *arguments: None
+for head in encoder_phase.HEADS.values():
+    head.pop("dropout", None)
+real = encoder_phase.task_labels
+def some(task, samples):
+    labels, known = real(task, samples)
+    if task == "age":
+        known[1:] = False
+    return labels, known
+encoder_phase.task_labels = some
+"""
+APART = PHASE + "encoder_phase.share_statistics = lambda *arguments: None\n"
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
@@ -44,6 +59,24 @@ def recipe(parts: int):
         update={"stages": tuple(stages), "lora": {"r": 2, "dropout": 0.0}, "encoder_phase": None,
                 "language_phase": language}
     )  # fmt: skip
+
+
+def of_encoder(batch_norm: bool):
+    """Return a recipe with an encoder phase whose batch is odd to divide."""
+    whole = killing.recipe()
+    phase = whole.encoder_phase.model_copy(
+        update={"steps": 4, "batch_size": 5, "batch_norm": batch_norm, "early_size": 96, "early_share": 0.5}
+    )
+    language = whole.language_phase.model_copy(update={"steps": 1})
+    return whole.model_copy(update={"encoder_phase": phase, "language_phase": language})
+
+
+def in_halves():
+    """Return stages whose frozen parts are held in bfloat16."""
+    halves = {"encoder": "bfloat16", "connector": "bfloat16", "language_model": "bfloat16"}
+    whole = recipe(1)
+    stages = [stage.model_copy(update={"precision": halves}) for stage in whole.stages]
+    return whole.model_copy(update={"stages": tuple(stages)})
 
 
 def of_shards():
@@ -121,6 +154,23 @@ def main(folder: Path, root: Path) -> None:
         "Processes.wrap = lambda self, model, groups: (model, model, list(groups))",
     )  # fmt: skip
     report["apart"] = {"losses": read(out)}
+    # The encoder phase: in one process, in two, and in two whose batch norms go by their own pictures.
+    for norm, kind in ((False, "plain"), (True, "normed")):
+        killing.recipe_of_run = lambda norm=norm: of_encoder(norm)
+        for name, count, changes, environment in (
+            ("one", 1, PHASE, {}), ("two", 2, PHASE, {}), ("apart", 2, APART, {}),
+        ):  # fmt: skip
+            if norm or name != "apart":
+                out = killing.prepared(folder, f"{kind} {name}", crops)
+                killing.start(out, root, [], count=count, changes=changes, extra=environment)
+                report[f"{kind} {name}"] = {"losses": [line for line in read(out) if line[0] == "encoder"]}
+    # Frozen parts held in bfloat16: in one process, and sharded over two.
+    killing.recipe_of_run = in_halves
+    for name, count, environment in (("halves", 1, {}), ("halves sharded", 2, FSDP)):
+        out = killing.prepared(folder, name, crops)
+        killing.start(out, root, [], count=count, changes=RECORD, extra=environment)
+        kinds = Path(f"{out}-kinds")
+        report[name] = {"losses": read(out), "kinds": kinds.read_text() if kinds.is_file() else ""}
     # Records in shards: in one process, and in two that are killed on the way.
     killing.recipe_of_run = of_shards
     root = in_shards(root, folder)

@@ -1,12 +1,14 @@
 """Batch norm that is only there while a network of convolutions trains."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from facemllm.core.errors import ConfigError
 from facemllm.encoders import create_encoder
-from facemllm.training.batch_norm import NormedConv, add_batch_norm, fold_batch_norm
+from facemllm.training.batch_norm import NormedConv, add_batch_norm, fold_batch_norm, share_statistics
 
 
 @pytest.fixture
@@ -54,3 +56,22 @@ def test_after_training_the_folded_network_is_the_normed_one(encoder, images):
 def test_networks_it_cannot_help_are_refused(network):
     with pytest.raises(ConfigError, match="batch norm"):
         add_batch_norm(network, torch.zeros(1, 3, 8, 8))
+
+
+def test_statistics_of_all_processes_are_those_of_torch_where_there_is_one(encoder, images):
+    """What is added up over processes, in one process: the same output, gradient and running statistics."""
+    add_batch_norm(encoder, images)
+    other = copy.deepcopy(encoder.double())
+    calls = []
+    share_statistics(other, lambda part: calls.append(part) or part)
+    for network in (encoder, other):
+        network.train()(images * 1.5).square().mean().backward()
+    assert calls
+    for (name, one), two in zip(encoder.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two, msg=name)
+    for one, two in zip(encoder.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    share_statistics(other, None)
+    calls.clear()
+    other(images)
+    assert not calls

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from facemllm.core.errors import ConfigError
 from facemllm.data import FaceSample
 from facemllm.encoders import create_encoder
 from facemllm.model import FaceMLLM
-from facemllm.training.augment import centre_views, normalise
+from facemllm.training import encoder_phase
+from facemllm.training.augment import augment, centre_views, normalise
 from facemllm.training.crops import MARGIN, CropSet
 from facemllm.training.encoder_phase import pretrain_encoder
+from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog
 from facemllm.training.recipe import EncoderPhase
 
@@ -82,3 +85,24 @@ def test_one_view_is_trained_and_both_are_read(train, faces):
     both = outputs(mirrored, faces)
     torch.testing.assert_close(both["pose"], one["pose"])  # which way it looks, from the picture as it is
     torch.testing.assert_close(both["expression"], (one["expression"] + other["expression"]) / 2)
+
+
+def test_a_part_of_a_batch_is_changed_as_it_is_in_the_whole(faces):
+    pixels = torch.from_numpy(faces.pixels)
+    whole, flips = augment(pixels, SIDE, torch.Generator().manual_seed(3))
+    for keep in (slice(0, None, 2), slice(1, None, 3), slice(15, None, 16)):
+        part, again = augment(pixels, SIDE, torch.Generator().manual_seed(3), keep=keep)
+        torch.testing.assert_close(part, whole[keep], rtol=0, atol=1e-6)
+        assert torch.equal(flips, again)
+    assert not torch.allclose(part, whole[:1])
+
+
+def test_a_batch_with_less_than_a_picture_for_each_process_is_refused(train, monkeypatch):
+    class Nine(Processes):
+        def __init__(self):
+            super().__init__()
+            self.count = 9
+
+    monkeypatch.setattr(encoder_phase, "Processes", Nine)
+    with pytest.raises(ConfigError, match=r"cannot be divided\n.*8 pictures a step, 9 processes"):
+        train(BASE)

@@ -200,10 +200,29 @@ def test_wandb_keeps_the_numbers_of_all_phases(tmp_path, monkeypatch):
     log = RunLog(tmp_path / "log.jsonl", trackers=[tracker])
     for phase, step, loss in (("a", 0, 3.0), ("a", 10, 2.0), ("b", 0, 1.5), ("b", 10, 1.0)):
         log.write(phase=phase, step=step, loss=loss)
+    assert tracker.inner.tracker.name == tmp_path.name
     kept = dict(tracker.inner.tracker.summary)  # a step is in it once the next one begins
     tracker.close()
     assert {key: kept[key] for key in ("a/loss", "a/step", "b/loss", "b/step")} == {
         "a/loss": 2.0, "a/step": 10.0, "b/loss": 1.5, "b/step": 0.0,
+    }  # fmt: skip
+
+
+def test_trackio_keeps_the_numbers_of_a_run(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    trackio = pytest.importorskip("trackio", reason="trackio is not installed (extra track)")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    folder = run("tracked", trackers=["trackio"])
+    (found,) = (one for one in trackio.Api().runs("facemllm") if one.name == "tracked")
+    kept = {(row["step"], row["alignment/loss"]) for row in SQLiteStorage.get_logs("facemllm", "tracked")
+            if "alignment/loss" in row}  # fmt: skip
+    lines = read_log(folder / "log.jsonl")
+    assert kept == {(line["step"], line["loss"]) for line in lines if "loss" in line}
+    assert len(kept) == 2
+    assert {key: value for key, value in found.config.items() if not key.startswith("_")} == {
+        "name": "tiny", "seed": 0,
     }  # fmt: skip
 
 
@@ -215,5 +234,6 @@ def test_trackers_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(accelerate.tracking, "get_available_trackers", list)
     with pytest.raises(ConfigError, match=r"tracker is not installed(.|\n)*pip install wandb"):
         module.start_trackers(["wandb"], tmp_path, {})
-    with pytest.raises(MissingExtraError, match="tensorboard"):
-        module.start_trackers(["tensorboard"], tmp_path, {})
+    for name in ("tensorboard", "trackio"):
+        with pytest.raises(MissingExtraError, match=name):
+            module.start_trackers([name], tmp_path, {})

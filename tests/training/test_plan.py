@@ -32,11 +32,11 @@ def test_the_table_counts_every_parameter_once(small_model):
     assert sum(part.parameters for part in parts if part.trains) == sum(
         p.numel() for p in small_model.parameters() if p.requires_grad
     )
-    rows = Plan(parts, chosen.clip, "float32", 300, {}, 2.0).rows()
-    assert rows[0][4:] == ("0.1", "0", "", "2", "float32")
-    assert rows[1][4:] == ("0.025 to 0.2", "0.3", "0.5", "2", "float32")
+    rows = Plan(parts, chosen.clip, 300, {}, 2.0).rows()
+    assert rows[0][5:] == ("0.1", "0", "", "2", "float32")
+    assert rows[1][5:] == ("0.025 to 0.2", "0.3", "0.5", "2", "float32")
     assert rows[2][1] == "frozen"
-    assert "300 steps of 2 s, 10 min in all" in Plan(parts, 1.0, "float32", 300, {}, 2.0).estimates()
+    assert "300 steps of 2 s, 10 min in all" in Plan(parts, 1.0, 300, {}, 2.0).estimates()
 
 
 def test_adapters_are_a_part_of_their_own(small_llm):
@@ -108,7 +108,7 @@ def test_each_part_is_clipped_for_itself():
     assert together == pytest.approx({"steep": 3.0, "flat": 0.04}, rel=1e-2)
     chosen = stage(train=("connector",), lr={"connector": 1}, clip={"connector": 0.25})
     parts = (Part("connector", True, 1, 2), Part("encoder", False, 1, 2))
-    rows = Plan(parts, chosen.clip, "float32", 1, {}).rows()
+    rows = Plan(parts, chosen.clip, 1, {}).rows()
     assert [row[-2] for row in rows] == ["0.25", ""]
 
 
@@ -128,7 +128,7 @@ def test_measuring_changes_nothing_and_counts_what_is_kept():
         return network(torch.stack([pairs.picture for pairs in share.pairs])).sum()
 
     groups = [{"params": list(network.parameters()), "part": "all"}]
-    plan = measured(Plan((), 1.0, "float32", 1, {}), network, drawn, loss, groups)
+    plan = measured(Plan((), 1.0, 1, {}), network, drawn, loss, groups)
     if plan.memory:  # where memory can be told
         weights = 4 * sum(parameter.numel() for parameter in network.parameters())
         assert plan.memory["gradients"] == weights

@@ -68,6 +68,29 @@ def test_sharded_weights_are_handed_over_to_a_single_process(report):
     assert furthest(report, "handed over") <= 1e-5
 
 
+# --- the encoder phase
+
+
+@pytest.mark.parametrize("kind", ["plain", "normed"])
+def test_the_encoder_phase_is_divided(report, kind):
+    assert len(report[f"{kind} one"]["losses"]) == 4
+    assert furthest(report, f"{kind} two", than=f"{kind} one") <= 1e-5
+
+
+def test_batch_norm_by_the_statistics_of_a_part_would_be_seen(report):
+    assert furthest(report, "normed apart", than="normed one") > 1e-4
+
+
+# --- precision by part
+
+
+def test_parts_that_are_held_in_bfloat16_are_sharded_too(report):
+    assert "DTensor bfloat16" in report["halves sharded"]["kinds"]
+    assert "DTensor float32" in report["halves sharded"]["kinds"]
+    assert furthest(report, "halves sharded", than="halves") < 0.02  # sums in another order, in bfloat16
+    assert 1e-5 < furthest(report, "halves", than="one") < 0.2
+
+
 # --- records in shards
 
 

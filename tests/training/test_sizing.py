@@ -10,6 +10,8 @@ from facemllm.model import FaceMLLM
 from facemllm.training import Stage, ThreeStageRecipe, build_on_meta, select
 from facemllm.training.sizing import kept_for_backward, rows_of, size_stage
 
+HALVED = ("encoder", "connector", "language_model")
+
 
 def stage(*train, **changes):
     values = {"name": "s", "train": train, "lr": dict.fromkeys(train, 0.1), "ask": "all", "steps": 1,
@@ -57,7 +59,9 @@ def test_weights_gradients_and_moments_are_counted(adapted):
     size = size_stage(adapted.to("meta"), stage("connector", "lora"))
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert (size.trained, size.gradients, size.optimizer) == (trained, 4 * trained, 8 * trained)
-    assert size.weights == 2 * (size.parameters - trained) + 6 * trained
+    assert size.weights == 4 * size.parameters
+    halved = size_stage(adapted, stage("connector", "lora", precision=dict.fromkeys(HALVED, "bfloat16")))
+    assert halved.weights == 2 * (size.parameters - trained) + 6 * trained
     assert size.ddp() == size.weights + size.gradients + size.optimizer + size.activations
     assert size.fsdp(64) < size.fsdp(2)
 

@@ -10,7 +10,12 @@ SHIFT, TURN, ZOOM = 0.08, 0.26, (0.85, 1.12)  # share of the side, radians, fact
 
 
 def augment(
-    pixels: Tensor, size: int, generator: torch.Generator, *, out: int | None = None
+    pixels: Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    out: int | None = None,
+    keep: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
     """Mirror, shift, turn, zoom, recolour, blur and cover crops at random.
 
@@ -22,17 +27,18 @@ def augment(
         size: Side S of what the model sees of a crop, in pixels of the crop.
         generator: Of all randomness.
         out: Side of the result, if it is another: the same view in fewer pixels.
+        keep: Which crops to compute, b of them; each is changed as it is among all.
 
     Returns:
-        Images [B, 3, S, S] with values in [0, 1], and which were mirrored [B].
+        Images [b, 3, S, S] with values in [0, 1], and which of all crops are mirrored [B].
 
     Example:
         >>> images, mirrored = augment(torch.zeros(2, 48, 48, 3, dtype=torch.uint8), 32, torch.Generator())
         >>> images.shape, mirrored.dtype
         (torch.Size([2, 3, 32, 32]), torch.bool)
     """
-    images = pixels.permute(0, 3, 1, 2).float() / 255
-    batch, wide = images.shape[0], images.shape[-1]
+    images = pixels[keep].permute(0, 3, 1, 2).float() / 255
+    batch, wide = pixels.shape[0], images.shape[-1]
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(batch, *shape, generator=generator) * (high - low) + low
@@ -48,24 +54,28 @@ def augment(
         [torch.stack([cos * side, -sin, shift[:, 0]], 1), torch.stack([sin * side, cos, shift[:, 1]], 1)], 1
     )
     size = size if out is None else out
-    grid = F.affine_grid(matrix, [batch, 3, size, size], align_corners=False)
+    grid = F.affine_grid(matrix[keep], [len(images), 3, size, size], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
-    grey = lucky(0.2)
+    grey = lucky(0.2)[keep]
     images[grey] = images[grey].mean(1, keepdim=True).expand(-1, 3, -1, -1)
     mean = images.mean((1, 2, 3), keepdim=True)
-    images = (images - mean) * uniform(0.7, 1.3, 1, 1, 1) + mean * uniform(0.7, 1.3, 1, 1, 1)
-    tint = 1 + 0.08 * torch.randn(batch, 3, 1, 1, generator=generator) * (~grey)[:, None, None, None]
+    contrast, brightness = uniform(0.7, 1.3, 1, 1, 1)[keep], uniform(0.7, 1.3, 1, 1, 1)[keep]
+    images = (images - mean) * contrast + mean * brightness
+    tint = 1 + 0.08 * torch.randn(batch, 3, 1, 1, generator=generator)[keep] * (~grey)[:, None, None, None]
     images = (images * tint).clamp(0, 1)
 
-    small = lucky(0.2)
+    small = lucky(0.2)[keep]
     if small.any():
         reduced = F.interpolate(images[small], size=(48, 48), mode="bilinear", antialias=True)
         images[small] = F.interpolate(reduced, size=(size, size), mode="bilinear")
+    place = {index: row for row, index in enumerate(range(batch)[keep])}
     for index in torch.nonzero(lucky(0.25)).flatten().tolist():
         height, width = torch.randint(size // 9, size // 3, (2,), generator=generator).tolist()
         top, left = (int(torch.randint(0, size - s, (1,), generator=generator)) for s in (height, width))
-        images[index, :, top : top + height, left : left + width] = torch.rand(3, 1, 1, generator=generator)
+        colour = torch.rand(3, 1, 1, generator=generator)
+        if index in place:
+            images[place[index], :, top : top + height, left : left + width] = colour
     return images, mirrored
 
 

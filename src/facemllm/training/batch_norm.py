@@ -3,11 +3,18 @@
 A network of convolutions alone is quick to run and slow to train. Batch norm mends the second and costs
 nothing at inference, as it is one more factor and summand for each channel.
 
+Of several processes each has a part of the batch, whose mean and variance are not those of the batch. Here
+they are added up over all processes, also in the backward pass: statistics and gradients are those of one
+process. torch has that for GPUs alone (``SyncBatchNorm``).
+
 Source: Ioffe and Szegedy, arXiv 1502.03167; statistics of averaged weights: Izmailov et al., arXiv
 1803.05407, section 3.2.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +32,12 @@ class NormedConv(nn.Module):
         conv: The convolution.
         mean: Of its outputs, one number a channel [C].
         variance: Likewise [C].
+
+    Attributes:
+        total: Adds a tensor up over the processes that share a batch; none where the batch is whole.
     """
+
+    total: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, conv: nn.Conv2d, mean: Tensor, variance: Tensor) -> None:
         super().__init__()
@@ -39,8 +51,54 @@ class NormedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] as the convolution does, normalised."""
-        normed: Tensor = self.norm(self.conv(x))
+        out = self.conv(x)
+        if self.training and self.total is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                held: Any = self.norm.running_mean
+                return self._normed_by_all(out.to(held.dtype), self.total).to(out.dtype)
+        normed: Tensor = self.norm(out)
         return normed
+
+    def _normed_by_all(self, out: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+        """Normalise [B, C, H, W] by mean and variance of the parts of all processes."""
+        norm: Any = self.norm
+        count = total(torch.tensor(float(out[:, 0].numel()), device=out.device))
+        mean = _Total.apply(out.sum((0, 2, 3)), total) / count  # type: ignore[no-untyped-call]
+        centred = out - mean[:, None, None]
+        variance = _Total.apply(centred.square().sum((0, 2, 3)), total) / count  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        return centred * scale[:, None, None] + norm.bias[:, None, None]
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes; each process's part gets the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the sum of the parts."""
+        ctx.total = total
+        return total(part.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Return the sum of the gradients."""
+        return ctx.total(gradients[0].clone()), None
+
+
+def share_statistics(network: nn.Module, total: Callable[[Tensor], Tensor] | None) -> None:
+    """Let batch norm that was put in go by the statistics of all processes, or by its own again.
+
+    Args:
+        network: Of :func:`add_batch_norm`.
+        total: Adds a tensor up over all processes; every process must call it equally often.
+    """
+    for module in network.modules():
+        if isinstance(module, NormedConv):
+            module.total = total
 
 
 @torch.no_grad()

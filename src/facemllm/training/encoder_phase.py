@@ -15,15 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from facemllm.core.errors import ConfigError
 from facemllm.data import FaceSample
 from facemllm.data.vocabularies import EXPRESSIONS, GENDERS, age_range
 from facemllm.encoders import MirroredEncoder
 from facemllm.heads import create_head
 from facemllm.model import FaceMLLM
 from facemllm.training.augment import augment, normalise
-from facemllm.training.batch_norm import add_batch_norm, fold_batch_norm
+from facemllm.training.batch_norm import add_batch_norm, fold_batch_norm, share_statistics
 from facemllm.training.crops import CropSet
 from facemllm.training.loop import run_steps
+from facemllm.training.parallel import Processes
 from facemllm.training.progress import RunLog
 from facemllm.training.questions import mirror
 from facemllm.training.recipe import EncoderPhase
@@ -74,7 +76,19 @@ def pretrain_encoder(
         log: Takes the losses.
         seed: Of all choices.
         progress: Whether to show a bar.
+
+    Raises:
+        ConfigError: If a batch has fewer pictures than there are processes.
     """
+    processes = Processes()
+    if phase.batch_size < processes.count:
+        raise ConfigError(
+            "a batch of the encoder phase cannot be divided",
+            given=f"{phase.batch_size} pictures a step, {processes.count} processes",
+            expected="at least one picture for each process",
+            do="raise batch_size in encoder_phase, or launch fewer processes",
+        )
+    own = slice(processes.rank, None, processes.count)
     whole, device = model.encoder, model.device
     # Two views of a picture teach no more than one, for twice the cost.
     encoder = whole.base if isinstance(whole, MirroredEncoder) else whole
@@ -85,8 +99,8 @@ def pretrain_encoder(
         ).to(device)
     shares = [weight for _, weight in sources]
 
-    def draw(key: str, *, early: bool) -> tuple[Tensor, list[FaceSample]]:
-        """Return the images [B, 3, S, S] and labels of one batch, which ``key`` alone decides."""
+    def draw(key: str, *, early: bool, keep: slice = slice(None)) -> tuple[Tensor, list[FaceSample]]:
+        """Return images [b, 3, S, S] and the labels of all of a batch, which ``key`` alone decides."""
         rng = random.Random(f"{seed}/encoder/{key}")
         pixels, samples = [], []
         for crops, _ in rng.choices(sources, shares, k=phase.batch_size):
@@ -95,7 +109,11 @@ def pretrain_encoder(
             samples.append(crops.samples[index])
         generator = torch.Generator().manual_seed(rng.getrandbits(40))
         images, mirrored = augment(
-            torch.stack(pixels), encoder.image_size, generator, out=phase.early_size if early else None
+            torch.stack(pixels),
+            encoder.image_size,
+            generator,
+            out=phase.early_size if early else None,
+            keep=keep,
         )
         samples = [mirror(sample, bool(flip)) for sample, flip in zip(samples, mirrored, strict=True)]
         images = normalise(images, encoder.mean, encoder.std)
@@ -109,18 +127,25 @@ def pretrain_encoder(
     )
 
     def loss_of(_: Any, step: int) -> Tensor:
-        images, samples = draw(str(step), early=step < phase.early_share * phase.steps)
+        early = step < phase.early_share * phase.steps
+        # All processes draw the same pictures, and each computes its own of them: see training/sharing.py.
+        images, samples = draw(str(step), early=early, keep=own)
         features = encoder(images)
         losses = []
         for task in phase.tasks:
             labels, known = task_labels(task, samples)
-            if known.any():
+            counted = (known & labels.any(1) if labels.dtype == torch.bool else known).float()
+            labels, mine = labels[own], known[own]
+            if counted[own].any():
                 head: Any = heads[task]
-                loss = head.loss(head(features[known]), labels[known].to(device))
-                losses.append(LOSS_WEIGHTS[task] * loss)
-        return torch.stack(losses).sum()
+                loss = head.loss(head(features[mine]), labels[mine].to(device))
+                # A mean of its own pictures, made a part of that of all.
+                share = float(counted[own].sum() / counted.sum()) * processes.count
+                losses.append(LOSS_WEIGHTS[task] * share * loss)
+        return torch.stack(losses).sum() if losses else features.sum() * 0
 
     network.train()
+    share_statistics(encoder, processes.sum if processes.count > 1 else None)
     run_steps(
         network,
         loss_of,
@@ -139,7 +164,10 @@ def pretrain_encoder(
         kept={"average": average},
         after_step=lambda _: average.update_parameters(network),
         progress=progress,
+        shared=True,
+        wrapped_up=False,
     )
+    share_statistics(encoder, None)
     network.load_state_dict(average.module.state_dict())
     if phase.batch_norm:  # averaged weights have statistics of their own
         with torch.random.fork_rng():

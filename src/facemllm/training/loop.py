@@ -112,6 +112,7 @@ def run_steps(
     after_step: Callable[[int], None] | None = None,
     progress: bool = True,
     shared: bool = False,
+    wrapped_up: bool = True,
     keeping: Keeping | None = None,
     guards: Guards | None = None,
     watch: Watch | None = None,
@@ -139,6 +140,8 @@ def run_steps(
         progress: Whether to show a bar.
         shared: Whether ``loss_of`` gives this process its part of the work. Else every process does all
             of it, and gets the same.
+        wrapped_up: Whether a model that is shared is wrapped (DDP, FSDP2). Else gradients are averaged after
+            the backward pass: for a small model that is called by its parts.
         keeping: Which checkpoints are made and kept.
         guards: Look at batches and gradients, and stop the run.
         watch: Measures on a held-out part, and may end the phase early.
@@ -163,7 +166,7 @@ def run_steps(
     if start >= steps or (watch is not None and watch.ended):
         _finish(store, parts, watch, done, processes)
         return
-    if shared:
+    if shared and wrapped_up:
         wrapped, holder, groups = processes.wrap(model, groups)
     else:
         wrapped = holder = model.to(processes.device)
@@ -192,6 +195,8 @@ def run_steps(
         )
         if shared:
             loss = processes.sum(loss) / processes.count
+        if shared and not wrapped_up:
+            processes.average([parameter for group in groups for parameter in group["params"]])
         with clock("check"):
             guards.loss(loss, phase=name, step=step, processes=processes)
             guards.gradients(groups, phase=name, step=step, last=step == steps - 1, processes=processes)
@@ -222,7 +227,7 @@ def run_steps(
     log.write(phase=name, seconds={key: round(value, 3) for key, value in seconds.items()})
     if holder is not model:
         model.load_state_dict(full_state(holder.state_dict()))
-    elif not shared:
+    elif not (shared and wrapped_up):
         processes.equal(parts)
     _finish(store, parts, watch, None, processes)
 

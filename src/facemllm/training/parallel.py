@@ -117,6 +117,18 @@ class Processes:
                 raise TrainingError(f"{what} (process {rank})", given=given, expected=expected, do=do)
         return result
 
+    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give every process the mean of all gradients; a parameter that has none anywhere keeps none."""
+        if self.count == 1:
+            return
+        there = self.sum(torch.tensor([float(parameter.grad is not None) for parameter in parameters]))
+        chosen = [parameter for parameter, found in zip(parameters, there.tolist(), strict=True) if found]
+        each = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
+        mean = self.sum(torch.cat([gradient.flatten() for gradient in each])) / self.count
+        parts = mean.split([parameter.numel() for parameter in chosen])
+        for parameter, part in zip(chosen, parts, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
+
     def equal(self, parts: Mapping[str, nn.Module]) -> None:
         """Give every process the main one's parameters and buffers."""
         if self.count > 1:

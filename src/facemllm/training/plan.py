@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from facemllm.training.batches import Pairs
 from facemllm.training.freezing import PARTS, Selection, matching
 from facemllm.training.memory import memory_now
+from facemllm.training.precision import described
 from facemllm.training.recipe import Stage
 from facemllm.training.sharing import shares
 from facemllm.training.state import random_state, set_random_state
@@ -35,6 +36,8 @@ class Part:
         trains: Whether it trains.
         tensors: How many.
         parameters: How many numbers.
+        size: Bytes they are held in.
+        precision: What they are held in and computed in.
         lr: Lowest and highest peak rate of its layers; none where it is frozen.
         weight_decay: Of AdamW.
         layer_decay: What the rate is multiplied by from layer to layer.
@@ -44,6 +47,8 @@ class Part:
     trains: bool
     tensors: int
     parameters: int
+    size: int = 0
+    precision: str = "float32"
     lr: tuple[float, float] | None = None
     weight_decay: float | None = None
     layer_decay: float | None = None
@@ -56,7 +61,6 @@ class Plan:
     Attributes:
         parts: What trains and what does not.
         clip: Largest norm of the gradient, of all parts together or of each.
-        precision: Of the computation.
         memory: Bytes by what takes them; empty where they were not measured.
         seconds: That a step takes; none where it was not measured.
         steps: How many steps there are.
@@ -64,7 +68,6 @@ class Plan:
 
     parts: tuple[Part, ...]
     clip: float | Mapping[str, float]
-    precision: str
     steps: int
     memory: Mapping[str, int]
     seconds: float | None = None
@@ -82,13 +85,14 @@ class Plan:
                 "trains" if part.trains else "frozen",
                 f"{part.tensors:,}",
                 f"{part.parameters:,}",
+                f"{part.size / 2**20:,.1f}",
                 _rates(part.lr),
                 _number(part.weight_decay),
                 _number(part.layer_decay),
                 _number(self.clip[part.name] if isinstance(self.clip, Mapping) else self.clip)
                 if part.trains
                 else "",
-                self.precision,
+                part.precision,
             )
             for part in self.parts
         ]
@@ -97,7 +101,12 @@ class Plan:
         """Return memory and time in one line."""
         found = []
         if self.peak is not None:
-            shares = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in self.memory.items())
+            weights = sum(part.size for part in self.parts)
+            shares = ", ".join(
+                f"{name} {size / 2**20:,.0f}"
+                + (f" with {weights / 2**20:,.0f} of weights" if name == "now" else "")
+                for name, size in self.memory.items()
+            )
             found.append(f"at most {self.peak / 2**20:,.0f} MiB of memory ({shares})")
         if self.seconds is not None:
             found.append(
@@ -106,31 +115,41 @@ class Plan:
         return "; ".join(found)
 
 
-HEADINGS = ("part", "", "tensors", "parameters", "lr", "decay", "layer decay", "clip", "precision")
+HEADINGS = ("part", "", "tensors", "parameters", "MiB", "lr", "decay", "layer decay", "clip", "precision")
 
 
 def parts_of(
     model: nn.Module, selection: Selection, stage: Stage, groups: Sequence[Mapping[str, Any]]
 ) -> tuple[Part, ...]:
     """Return a line for each part that trains, and one for what is frozen of each part of the model."""
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+
+    def line(name: str, trains: bool, names: Sequence[str], **options: Any) -> Part:
+        chosen = [parameters[n] for n in names]
+        computed = stage.halved or all(stage.precisions.get(n.partition(".")[0]) == "bfloat16" for n in names)
+        return Part(
+            name,
+            trains,
+            len(chosen),
+            sum(parameter.numel() for parameter in chosen),
+            sum(parameter.nbytes for parameter in chosen),
+            described(chosen, computed),
+            **options,
+        )
+
     lines = []
     for name, names in selection.names.items():
         rates = [group["lr"] for group in groups if group["part"] == name]
-        lines.append(
-            Part(
-                name, True, len(names), sum(sizes[n] for n in names), (min(rates), max(rates)),
-                stage.weight_decay_of(name), stage.layer_decay.get(name),
-            )
-        )  # fmt: skip
-    left = [name for name in sizes if name not in selection]
+        decays = {"weight_decay": stage.weight_decay_of(name), "layer_decay": stage.layer_decay.get(name)}
+        lines.append(line(name, True, names, lr=(min(rates), max(rates)), **decays))
+    left = [name for name in parameters if name not in selection]
     for part in ("regions", "encoder", "connector", "lora", "language_model", "heads"):
         found = matching(left, PARTS[part])
         left = [name for name in left if name not in set(found)]
         if found:
-            lines.append(Part(part, False, len(found), sum(sizes[n] for n in found)))
+            lines.append(line(part, False, found))
     if left:
-        lines.append(Part("other", False, len(left), sum(sizes[n] for n in left)))
+        lines.append(line("other", False, left))
     return tuple(lines)
 
 

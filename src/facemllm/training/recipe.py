@@ -8,9 +8,10 @@ Source: arXiv 2410.20717 (three stages); arXiv 2310.03744 (LLaVA-1.5, defaults).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +19,9 @@ from facemllm.core.config import StrictModel, load_yaml, validate
 from facemllm.core.errors import ConfigError
 
 Precision = Literal["float32", "bfloat16"]
+Computing = Literal["encoder", "connector", "language_model", "heads"]
+COMPUTING: tuple[Computing, ...] = get_args(Computing)
+"""Parts that compute for themselves; LoRA does so in the language model, and region tokens in the encoder."""
 
 
 class DataSource(StrictModel):
@@ -160,7 +164,10 @@ class Stage(StrictModel):
             as the answer: one small dataset of poses does not show all faces that will be asked about.
         taught: Share of the pictures whose labels are replaced by what the task heads say: the heads teach
             (self-distillation).
-        precision: bfloat16 where the device is faster with it.
+        precision: bfloat16 where the device is faster with it. One for all: autocast's, and weights are
+            float32 but those of frozen parts that were bfloat16 already. Or one for each of "encoder",
+            "connector", "language_model" and "heads", float32 where none is named: a frozen part is then
+            also *held* in it, and weights that train stay float32.
         accumulate: Parts in which the pictures of a step are computed one after the other: less memory, and
             the same gradient.
         activation_checkpointing: Whether layers are computed again in the backward pass: less memory, more
@@ -190,10 +197,23 @@ class Stage(StrictModel):
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     estimated: tuple[Literal["expression", "age", "pose"], ...] = ()
     taught: float = Field(default=0.0, ge=0, le=1)
-    precision: Precision = "float32"
+    precision: Precision | dict[Computing, Precision] = "float32"
     accumulate: int = Field(default=1, gt=0)
     activation_checkpointing: bool = False
     held_out: HeldOut | None = None
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _of_parts(cls, precision: Any) -> Any:
+        for part in precision if isinstance(precision, Mapping) else ():
+            if part not in COMPUTING:
+                inside = {"lora": "language_model", "regions": "encoder"}.get(str(part))
+                raise ValueError(
+                    f"there is no part {part!r} to give a precision to"
+                    + (f": it computes in {inside!r}" if inside else "")
+                    + f"; parts are {', '.join(COMPUTING)}"
+                )
+        return precision
 
     @field_validator("layer_decay")
     @classmethod
@@ -246,6 +266,17 @@ class Stage(StrictModel):
     def weight_decay_of(self, part: str) -> float:
         """Return the weight decay of a part named in ``train``."""
         return self.weight_decay[part] if isinstance(self.weight_decay, dict) else self.weight_decay
+
+    @property
+    def halved(self) -> bool:
+        """Whether all of the forward pass is computed in bfloat16."""
+        return self.precision == "bfloat16"
+
+    @property
+    def precisions(self) -> Mapping[str, Precision]:
+        """The precision of each part that is given one of its own."""
+        named = self.precision if isinstance(self.precision, dict) else {}
+        return {str(part): precision for part, precision in named.items()}
 
 
 class ThreeStageRecipe(StrictModel):

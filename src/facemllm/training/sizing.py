@@ -21,13 +21,11 @@ from torch import Tensor, nn
 from facemllm.language.kernels import marker
 from facemllm.model import FaceMLLM
 from facemllm.training.freezing import select
+from facemllm.training.precision import hold
 from facemllm.training.recipe import Stage
 
 PROMPT, PAIR, CAPTION = 32, 28, 48
 """Tokens of text: before the questions, of a question with its answer, of a caption (SmolLM2's tokenizer)."""
-
-FROZEN, TRAINED = 2, 4 + 4 + 8 + 2
-"""Bytes a weight: bfloat16; or single precision, its gradient, AdamW's two moments, and autocast's copy."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class StageSize:
     """What one device needs for its share of a stage's step.
 
     Attributes:
-        weights: All weights, in bytes as they are kept.
+        weights: All weights, in bytes as the stage holds them, and autocast's copies of those that train.
         gradients: Bytes of the trained weights' gradients.
         optimizer: Bytes of AdamW's moments.
         activations: Bytes kept for the backward pass.
@@ -84,7 +82,8 @@ def size_stage(model: FaceMLLM, stage: Stage, *, devices: int = 1) -> StageSize:
         >>> size.trained, size.gradients == 4 * size.trained
         (135552, True)
     """
-    select(model, stage.train)
+    selection = select(model, stage.train)
+    hold(model, selection, stage)
     faces, length, answers = rows_of(stage, model.config.image_tokens, devices)
     parameters = {id(p): p for p in model.parameters()}.values()
     trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -94,7 +93,7 @@ def size_stage(model: FaceMLLM, stage: Stage, *, devices: int = 1) -> StageSize:
     activations = kept_for_backward(*run)
     checkpointed = kept_for_backward(*run, checkpointing=True)
     return StageSize(
-        weights=FROZEN * (total - trained) + 6 * trained,
+        weights=sum(p.nbytes for p in parameters) + _copies(model, stage),
         gradients=4 * trained,
         optimizer=8 * trained,
         activations=activations,
@@ -233,6 +232,16 @@ def operations(model: FaceMLLM, faces: int, length: int, answers: int) -> float:
         + 2 * learnt * tokens
         + (3 if encoder_learns else 1) * 2 * encoder * seen
         + 3 * 2 * connector * seen
+    )
+
+
+def _copies(model: FaceMLLM, stage: Stage) -> int:
+    """Return the bytes of autocast's bfloat16 copies of what trains."""
+    return sum(
+        2 * parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+        and (stage.halved or stage.precisions.get(name.partition(".")[0]) == "bfloat16")
     )
 
 

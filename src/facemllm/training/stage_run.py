@@ -32,6 +32,7 @@ from facemllm.training.losses import token_losses
 from facemllm.training.memory import memory_peak, reset_peak
 from facemllm.training.parallel import Processes
 from facemllm.training.plan import Plan, measured, parts_of
+from facemllm.training.precision import computing, hold
 from facemllm.training.questions import StageData
 from facemllm.training.recipe import HeldOut, Stage
 from facemllm.training.sharing import Share, shares, without_channels
@@ -115,9 +116,17 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
     Raises:
         TrainingError: If a guard stops it, or it did not train what it says.
     """
+    selection = select(model, stage.train)
+    if "encoder" in hold(model, selection, stage):
+        trainer.forget_features()  # they are of other weights
+    with computing(model, stage):
+        _run(trainer, index, stage, model, selection)
+
+
+def _run(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM, selection: Selection) -> None:
+    """Run a stage on a model whose parts are held and compute as it says."""
     folder = trainer.out / "stages" / f"{index + 1}-{stage.name}"
     processes = trainer.processes
-    selection = select(model, stage.train)
     store = Checkpoints(folder / "checkpoint")
     kept = store.peek()
     before = kept["before"] if kept is not None else fingerprints(model)
@@ -138,7 +147,7 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     loss_of = StageLoss(model, data, stage, seed, processes, guards, clock)
     groups = parameter_groups(model, selection, stage)
-    plan = Plan(parts_of(model, selection, stage, groups), stage.clip, stage.precision, stage.steps, {})
+    plan = Plan(parts_of(model, selection, stage, groups), stage.clip, stage.steps, {})
     if (store.steps() or [0])[-1] < stage.steps:
         plan = _measured(trainer, model, stage, loss_of, groups, plan)
         trainer.say_plan(f"stage {index + 1} of {len(trainer.recipe.stages)}: {stage.name}", plan)
@@ -157,7 +166,7 @@ def run_stage(trainer: Trainer, index: int, stage: Stage, model: FaceMLLM) -> No
             seed=seed,
             warmup=stage.warmup,
             clip=stage.clip,
-            precision=stage.precision,
+            precision="bfloat16" if stage.halved else "float32",  # of parts: see training/precision.py
             extra={"before": before, "stage": stage.name, "data": identity},
             progress=trainer.progress,
             shared=True,
@@ -222,7 +231,7 @@ def _measured(
         groups,
         mapped=min(there, stage.steps * len(drawn) * each),
         processes=processes.count,
-        halved=stage.precision == "bfloat16",
+        halved=stage.halved,
         accumulate=stage.accumulate,
     )
 

@@ -71,6 +71,20 @@ def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def options_of(name: str, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a tracker is started with: the run's name, where it would make one up otherwise.
+
+    trackio gets the configuration, too: accelerate hands it over with an option of wandb's among it.
+
+    Example:
+        >>> options_of("wandb", Path("runs/tiny"), {"seed": 0})
+        {'name': 'tiny'}
+    """
+    if name == "trackio":
+        return {"name": folder.resolve().name, "config": dict(config)}
+    return {"name": folder.resolve().name} if name == "wandb" else {}
+
+
 def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> list[Tracker]:
     """Start trackers by name.
 
@@ -81,7 +95,7 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
 
     Raises:
         ConfigError: If there is no such tracker, or its package is not installed.
-        MissingExtraError: The same for tensorboard, which is in an extra.
+        MissingExtraError: The same for tensorboard and trackio, which are in an extra.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
@@ -96,7 +110,7 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
                 do="check the name",
             )
         if name not in installed:
-            if name == "tensorboard":
+            if name in ("tensorboard", "trackio"):
                 raise MissingExtraError(name, extra="track", needed_for=f"the tracker {name}")
             raise ConfigError(
                 "this tracker is not installed",
@@ -105,8 +119,12 @@ def start_trackers(names: Sequence[str], folder: Path, config: Mapping[str, Any]
                 do=f"install its package, for most: pip install {name}",
             )
         kind = LOGGER_TYPE_TO_CLASS[name]
-        inner = kind(folder.name, logging_dir=folder) if kind.requires_logging_directory else kind("facemllm")
+        if kind.requires_logging_directory:
+            inner = kind(folder.name, logging_dir=folder)
+        else:
+            inner = kind("facemllm", **options_of(name, folder, config))
         inner.start()
-        inner.store_init_configuration(numbers(config) if name == "tensorboard" else dict(config))
+        if name != "trackio":
+            inner.store_init_configuration(numbers(config) if name == "tensorboard" else dict(config))
         started.append(Tracker(inner, growing=name != "tensorboard"))
     return started

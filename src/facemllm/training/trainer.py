@@ -24,6 +24,7 @@ from facemllm.training.guards import check_connector
 from facemllm.training.loop import Keeping
 from facemllm.training.parallel import Processes
 from facemllm.training.plan import HEADINGS, Plan
+from facemllm.training.precision import cast, check_parts
 from facemllm.training.progress import RunLog
 from facemllm.training.recipe import DataSource, Stage, ThreeStageRecipe
 from facemllm.training.shards import crops_of
@@ -97,16 +98,19 @@ class Trainer:
         model = self.model or assemble(self)
         self.model = model
         check_connector(model)
+        for stage in self.recipe.stages:
+            check_parts(model, stage)
         for index, stage in enumerate(self.recipe.stages):
             run_stage(self, index, stage, model)
         model.config.answer_tasks = sorted({task for stage in self.recipe.stages for task in stage.tasks})
         model.config.training_data = self._training_data()
         dequantize(model.language_model)
-        model.eval().to(getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
+        cast(model.eval(), getattr(torch, self.recipe.save_dtype))  # what is returned is what is saved
         self.processes.agree(lambda: self._save(model) if self.processes.main else None)
         for tracker in self.log.trackers:
             tracker.close()
-        return model.float()
+        cast(model, torch.float32)
+        return model
 
     def crops(self, source: DataSource) -> CropSet:
         """Return the face crops of a data source."""
@@ -194,7 +198,7 @@ class Trainer:
             "std": processor.image_std,
         }
         if trains_encoder:
-            self._encoded.clear()  # they are of the encoder as it was
+            self.forget_features()  # they are of the encoder as it was
             return PixelSet(self.crops(source), **look)
         key = (source.key, source.limit)
         if key not in self._encoded:
@@ -212,6 +216,10 @@ class Trainer:
                 )
             )
         return self._encoded[key]
+
+    def forget_features(self) -> None:
+        """Look for kept features anew: the encoder is not what it was."""
+        self._encoded.clear()
 
     # --- what is said and kept
 
