@@ -18,6 +18,8 @@ from facemllm.evaluation.parsing.triggers import NUMBER
 
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
+# What a number before it counts or names, instead of telling an angle: "two angles", "a 3D model".
+_COUNTED = frozenset(("angle", "angles", "axes", "axis", "d", "model", "numbers", "values", "things", "ways"))
 _ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")", "or", "nor"))
 _GLUE = frozenset(("to", "side", "toward", "direction", "both", "then"))
 _NOT_AWAY = frozenset(("not", "no", "away", "never"))
@@ -43,6 +45,7 @@ def read_pose(reading: Reading) -> Parsed:
     """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
     numbers = _midpoints(text, find_numbers(text)) if reading.bits & NUMBER else []
+    numbers = [number for number in numbers if _COUNTED.isdisjoint(text[number.end : number.end + 1])]
     if (listed := _listed(text, numbers)) is not None:
         return Parsed("answer", listed, reading.span(numbers[0].first, numbers[-1].end))
     parts = _joined(_parts(text, numbers))

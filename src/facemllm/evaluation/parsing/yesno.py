@@ -14,6 +14,7 @@ from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _ENDS = frozenset(".!?;\n:,")
 _EITHER = frozenset(("and", "or", "/"))
+_CLAIMS = frozenset(("statement", "claim", "sentence", "assertion", "description"))
 _ALONE = CLAUSE_BREAKS | {"yes", "no"}
 _TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
 
@@ -49,6 +50,9 @@ def read_yes_no(reading: Reading) -> Parsed:
             and tuple(text[end : end + 1]) in ((), (",",), (".",))
             and text[first - 1] in _TURNS
         ):
+            return answer(label, reading.span(first, end))
+    for label, first, end in said:  # "the statement is false, because the mouth is closed"
+        if text[first - 1] in ("is", "was") and not _CLAIMS.isdisjoint(text[max(0, first - 5) : first]):
             return answer(label, reading.span(first, end))
     statement = _read_statement(reading)
     if statement is not None:
@@ -105,7 +109,7 @@ def _statement(reading: Reading, start: int, end: int) -> Parsed | None:
     denied = _denied(clause)
     if not state and not (denied and text[start] in words("statements", "denials")):
         return None
-    if text[start] in ("if", "when") or text[start : start + 2] in (["it", "could"], ["it", "may"]):
+    if text[start] in ("if", "when", "let") or text[start : start + 2] in (["it", "could"], ["it", "may"]):
         return None
     return answer("no" if denied else "yes", reading.span(start, end))
 
