@@ -129,7 +129,7 @@ def recipe_of(variant: Variant, seed: int, scale: float = 1.0) -> ThreeStageReci
     steps = [max(2, round(count * scale)) for count in STEPS]
     extra = sum(steps[index] for index in variant.skip) if variant.longer else 0
     stages = []
-    for index, stage in enumerate(values["stages"]):
+    for index, stage in enumerate(values["stages"][: len(STEPS)]):
         if index in variant.skip:
             continue
         stage |= {"steps": steps[index] + extra, "batch_size": BATCHES[index], "data": TRAINED}

@@ -22,7 +22,7 @@ from facemllm.training.progress import RunLog
 from facemllm.training.questions import StageData
 from facemllm.training.stage_run import StageLoss, _check_heads, stage_data, stage_guards
 
-FACES = tuple(f"stages.{index}.data=[{{dataset: utkface, split: all}}]" for index in range(3))
+FACES = tuple(f"stages.{index}.data=[{{dataset: utkface, split: all}}]" for index in range(4))
 
 
 def stage(**options):

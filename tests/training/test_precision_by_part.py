@@ -35,7 +35,7 @@ def adapted(small_llm):
 
 def by_part(*options):
     """Return three stages: the last one trains the encoder, too."""
-    return ThreeStageRecipe.load(
+    loaded = ThreeStageRecipe.load(
         "tiny",
         (
             "save_dtype=float32",
@@ -53,6 +53,7 @@ def by_part(*options):
             *options,
         ),
     )
+    return loaded.model_copy(update={"stages": loaded.stages[:3]})
 
 
 def dtypes(model):

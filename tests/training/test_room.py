@@ -99,7 +99,7 @@ def test_features(tmp_path):
 def test_a_folder_that_cannot_be_written_to(tmp_path, made_faces):
     (tmp_path / "file").write_text("")
     options = {"output_dir": tmp_path / "run", "data_root": made_faces, "progress": False}
-    data = [f"stages.{index}.data=[{{dataset: utkface, split: all}}]" for index in range(3)]
+    data = [f"stages.{index}.data=[{{dataset: utkface, split: all}}]" for index in range(4)]
     recipe = ThreeStageRecipe.load("tiny", ("encoder_phase=null", *data))
     trainer = Trainer(None, recipe, **options)
     with pytest.raises(TrainingError, match="cannot write down how far the run is"):

@@ -302,11 +302,11 @@ class ThreeStageRecipe(StrictModel):
         views: Augmented views of each image whose features are kept while the encoder is frozen.
         encoder_phase: Pretraining of the encoder.
         language_phase: Pretraining of the language model.
-        stages: In order.
+        stages: In order; the last of the three may go on in another part, as that of ``tiny`` does.
 
     Example:
         >>> [stage.name for stage in ThreeStageRecipe.load("tiny").stages]
-        ['alignment', 'basic-vqa', 'face-tasks']
+        ['alignment', 'basic-vqa', 'face-tasks', 'face-tasks-taught']
     """
 
     name: str
