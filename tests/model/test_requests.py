@@ -44,3 +44,10 @@ def test_what_is_no_name_for_a_head(small_model, name):
 def test_no_pictures_have_no_answers(small_model):
     small_model.add_head("mood", "classification", classes=["a", "b"])
     assert small_model.predict([], head="mood") == small_model.ask([], "How old?") == []
+
+
+def test_a_question_longer_than_the_language_model_reads(small_model, portrait):
+    most = small_model.config.text_config.max_position_embeddings
+    with pytest.raises(ConfigError, match="too long for the language model"):
+        small_model.ask(portrait, "why " * most, crop="none")
+    assert small_model.ask(portrait, "why " * 20, crop="none").question

@@ -12,7 +12,7 @@ from facemllm.core.errors import ConfigError
 from facemllm.model import engine, plain
 from facemllm.model.answers import Answer
 from facemllm.model.packing import split
-from facemllm.model.requests import checked_count, checked_options, checked_questions
+from facemllm.model.requests import check_lengths, checked_count, checked_options, checked_questions
 from facemllm.model.vision import View, views
 from facemllm.processing.template import IGNORE, Encoded
 
@@ -200,6 +200,7 @@ def _answers(
     """Return the answers to K questions about each of V views."""
     processor = model.checked_processor()
     prompts = [processor.encode_prompt(question) for question in asked]
+    check_lengths(asked, [len(prompt.input_ids) for prompt in prompts], model.config.text_config)
     cut = None if model.plain_reasons or not prompts else split(prompts)
     if cut is None:
         generated = plain.generate(

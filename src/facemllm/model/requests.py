@@ -30,6 +30,23 @@ def checked_questions(questions: Any) -> list[str]:
     return asked
 
 
+def check_lengths(asked: Iterable[str], lengths: Iterable[int], text_config: Any) -> None:
+    """Refuse questions that, with the picture's tokens, are longer than the language model reads.
+
+    Raises:
+        ConfigError: If one is: beyond its positions a language model says anything.
+    """
+    most = getattr(text_config, "max_position_embeddings", None)
+    for question, length in zip(asked, lengths, strict=True):
+        if most is not None and length > most:
+            raise ConfigError(
+                "a question is too long for the language model",
+                given=f"{length:,} tokens with those of the picture: {question[:40]!r}...",
+                expected=f"at most {most:,}",
+                do="ask shorter, or use a model with a longer context",
+            )
+
+
 def checked_options(asked: list[str], options: Any) -> list[list[str]]:
     """Return a list of options for each question.
 
