@@ -79,8 +79,8 @@ def trigger_bits(text: Sequence[str]) -> int:
     """Return the bits of all words of a text.
 
     Example:
-        >>> trigger_bits(["happy", "face"]) & CONTEXT == 0, trigger_bits(["not", "happy"]) & CONTEXT == CONTEXT
-        (True, True)
+        >>> [trigger_bits(words) & CONTEXT == CONTEXT for words in (["happy", "face"], ["not", "happy"])]
+        [False, True]
     """
     found = 0
     bits = _BITS
