@@ -4,8 +4,7 @@ import re
 import pytest
 
 from facemllm.data import TASKS, FaceSample, reworded, write_questions
-from facemllm.data.phrasings import question_set, usable
-from facemllm.data.rewording import rewordings
+from facemllm.data.phrasings import question_set, rewordings, usable
 
 QUESTION = "How old is this person?"
 

@@ -25,7 +25,6 @@ __all__ = [
     "PairDataset", "SampleStream", "SkipReport", "Statistics", "as_typed", "canonical_question",
     "export_dataset", "find_leaks", "fingerprint", "mirror_landmarks", "mirror_sample", "parse",
     "read_dataset", "read_jsonl", "read_manifest", "read_pairs", "render", "reworded",
-    "stream_dataset",
-    "write_caption", "write_jsonl", "write_questions", "write_shards", "write_unknown",
-    "write_verification",
+    "stream_dataset", "write_caption", "write_jsonl", "write_questions", "write_shards",
+    "write_unknown", "write_verification",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from facemllm.core.config import StrictModel, load_yaml, validate
+from facemllm.core.config import M, StrictModel, load_yaml, validate
 from facemllm.core.errors import DatasetError
 
 _FOLDER = Path(__file__).parent / "questions"
@@ -124,6 +124,24 @@ class UnknownSet(StrictModel):
     words: dict[str, tuple[str, ...]]
 
 
+class Rewordings(StrictModel):
+    """What any question may be put into, and names of what it is about.
+
+    Attributes:
+        version: Raised whenever the file changes.
+        frames: Texts with ``{question}``, or with ``{lower}`` where it goes on with a small letter.
+        persons: Instead of "this person".
+        heads: Instead of "the head".
+        faces: Instead of "the face".
+    """
+
+    version: int
+    frames: tuple[Phrasing, ...]
+    persons: tuple[Phrasing, ...]
+    heads: tuple[Phrasing, ...]
+    faces: tuple[Phrasing, ...]
+
+
 @cache
 def question_set(task: str) -> QuestionSet:
     """Return the phrasings of a task.
@@ -132,26 +150,31 @@ def question_set(task: str) -> QuestionSet:
         >>> question_set("age").canonical
         'How old is this person?'
     """
-    return validate(QuestionSet, load_yaml(_FOLDER / f"{task}.yaml"), source=f"questions/{task}.yaml")
+    return _read(QuestionSet, task)
 
 
 @cache
 def layouts() -> tuple[Layout, ...]:
     """Return all ways to show options."""
-    return validate(Layouts, load_yaml(_FOLDER / "choice.yaml"), source="questions/choice.yaml").layouts
+    return _read(Layouts, "choice").layouts
 
 
 @cache
 def multiple_set() -> tuple[Phrasing, ...]:
     """Return all ways to ask which of several options hold."""
-    values = load_yaml(_FOLDER / "multiple.yaml")
-    return validate(MultipleSet, values, source="questions/multiple.yaml").layouts
+    return _read(MultipleSet, "multiple").layouts
 
 
 @cache
 def unknown_set() -> UnknownSet:
     """Return the questions that a face has no answer to."""
-    return validate(UnknownSet, load_yaml(_FOLDER / "unknown.yaml"), source="questions/unknown.yaml")
+    return _read(UnknownSet, "unknown")
+
+
+@cache
+def rewordings() -> Rewordings:
+    """Return the words that people put around a question, and for what it is about."""
+    return _read(Rewordings, "rewordings")
 
 
 @cache
@@ -182,6 +205,10 @@ def pick(phrasings: Sequence[Phrasing], split: str, rng: random.Random) -> Phras
             do="add one to the question file",
         )
     return rng.choice(found)
+
+
+def _read(model: type[M], name: str) -> M:
+    return validate(model, load_yaml(_FOLDER / f"{name}.yaml"), source=f"questions/{name}.yaml")
 
 
 def _applies(condition: Condition, label: str | None, facts: dict[str, tuple[float, float]]) -> bool:

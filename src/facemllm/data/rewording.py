@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
-from facemllm.core.config import StrictModel, load_yaml, validate
-from facemllm.data.phrasings import Phrasing, pick
+from facemllm.data.phrasings import pick, rewordings
 
-_FILE = Path(__file__).parent / "questions" / "rewordings.yaml"
 _FRAMED, _RENAMED, _PRONOUN = 0.2, 0.4, 0.4
 _SOMEBODY = r"\b(?:this|the) person"
 _PERSON = re.compile(
@@ -27,30 +24,6 @@ _OBJECT = re.compile(
 )
 _PRONOUNS = (("his", "he", "him"), ("her", "she", "her"))
 _HEAD, _FACE = re.compile(r"\bthe head\b"), re.compile(r"\b(?:this|the) face\b(?! (?:in|of|we|you)\b)")
-
-
-class Rewordings(StrictModel):
-    """What a question is put into, and names of what it is about.
-
-    Attributes:
-        version: Raised whenever the file changes.
-        frames: Texts with ``{question}``, or with ``{lower}`` where it goes on with a small letter.
-        persons: Instead of "this person".
-        heads: Instead of "the head".
-        faces: Instead of "the face".
-    """
-
-    version: int
-    frames: tuple[Phrasing, ...]
-    persons: tuple[Phrasing, ...]
-    heads: tuple[Phrasing, ...]
-    faces: tuple[Phrasing, ...]
-
-
-@cache
-def rewordings() -> Rewordings:
-    """Return what the file holds."""
-    return validate(Rewordings, load_yaml(_FILE), source="questions/rewordings.yaml")
 
 
 def reworded(question: str, rng: random.Random, split: str = "train") -> str:

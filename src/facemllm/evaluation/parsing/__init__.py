@@ -50,26 +50,10 @@ _OBJECTS = ("pose", "attributes")  # a correction of them may leave the rest as 
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _CONCESSIVES = frozenset(("though", "although", "while", "despite"))
 _SIDES = frozenset(("left", "right"))
-_AROUND_NUMBERS = frozenset(
-    (
-        "-",
-        "to",
-        "from",
-        "between",
-        "or",
-        "/",
-        "%",
-        "+",
-        "aged",
-        "range",
-        "their",
-        "them",
-        "does",
-        "do",
-        "are",
-        "not",
-    )
-)
+_AROUND_NUMBERS = frozenset((
+    "-", "to", "from", "between", "or", "/", "%", "+", "aged", "range", "their", "them", "does",
+    "do", "are", "not",
+))  # fmt: skip
 _LONGEST = 8000  # characters of an answer that is read whole; of longer ones, half as many from each end
 
 
