@@ -56,7 +56,7 @@ HELD_OUT = {
 ERRORS = ("age", "pose")
 """Tasks whose score is an error; the others' is the share of right answers."""
 
-STEPS, BATCHES = (80, 150, 250), (48, 64, 96)
+STEPS, BATCHES = (80, 150, 500), (48, 64, 64)
 BASE = "all three stages"
 POINTS = [[0.32, 0.35], [0.68, 0.35], [0.50, 0.54], [0.355, 0.70], [0.645, 0.70]]
 
@@ -120,7 +120,7 @@ def recipe_of(variant: Variant, seed: int, scale: float = 1.0) -> ThreeStageReci
 
     Example:
         >>> [stage.steps for stage in recipe_of(VARIANTS[1], 0).stages]
-        [150, 250]
+        [150, 500]
     """
     values = ThreeStageRecipe.load("tiny").model_dump()
     values |= {"name": "ablation", "seed": seed, "encoder": _TINY, "encoder_phase": None}

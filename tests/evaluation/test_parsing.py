@@ -241,6 +241,18 @@ def test_poses_are_read_in_every_frame(pan, tilt, side, way, frame):
     assert parse("pose", frame.format(p=pan, t=tilt, h=side, v=way)).label == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("turned 45 d grees to the left", {"pan": 45.0}),  # a letter was lost, not a model drawn
+        ("A 3D model turned 20 degrees left", {"pan": 20.0}),
+        ("2 D view, 30 degrees down", {"tilt": -30.0}),
+    ],
+)
+def test_a_number_of_dimensions_is_no_angle(text, label):
+    assert parse("pose", text).label == label
+
+
 @given(
     st.sets(st.sampled_from((1, 2, 4, 5, 6, 7, 9, 12, 15, 25)), min_size=1, max_size=5),
     st.sampled_from(

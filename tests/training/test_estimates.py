@@ -59,3 +59,8 @@ def test_a_head_speaks_of_the_named_tasks_only(estimates):
     known = sample(gender="male", ethnicity="white", age=50.0)
     assert estimates.instead(known, FEATURES, ["ethnicity"]).labels == {**known.labels, "ethnicity": "indian"}
     assert estimates.instead(sample(), FEATURES, ["gender", "age", "pose"]).labels == {}
+
+
+def test_what_no_head_can_say_is_told_apart(estimates):
+    labels = {"gender": "male", "age_bin": "20-29", "attributes": {"Bald": True}, "affect": {}}
+    assert estimates.known(labels) == {"gender": "male", "age_bin": "20-29"}

@@ -1,12 +1,16 @@
 """Batches of a stage: packs equal padded rows, and a source is asked only what it may be asked."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from facemllm.data import FaceSample
+from facemllm.heads import create_head
 from facemllm.ops import PrefixTree
 from facemllm.training import Stage
 from facemllm.training.crops import CropSet
+from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet
 from facemllm.training.losses import answer_loss
 from facemllm.training.questions import StageData, mirror
@@ -97,6 +101,35 @@ def test_a_task_with_a_weight_is_asked_about_more_often(small_model, faces):
     alike = draw(small_model, faces, **options).tasks
     weighted = draw(small_model, faces, task_weights={"gender": 8.0}, **options).tasks
     assert weighted.count("gender") > 1.5 * alike.count("gender") > 0
+
+
+def test_of_a_blend_the_head_says_what_it_shows():
+    """Two faces between which the head changes its mind: each blend is answered as the head answers it."""
+    features = torch.zeros(2, 1, 1, 4)
+    features[1, ..., 0] = 1.0
+    samples = tuple(
+        FaceSample(id=f"{i}", image="x", labels={"gender": gender, "age": 30.0}, dataset="a", licence="t")
+        for i, gender in enumerate(("female", "male"))
+    )
+    source = FeatureSet(CropSet("a", samples, None), features, torch.zeros(2, 1, dtype=torch.bool))
+    head = create_head("classification", in_dim=4, classes=["female", "male"])
+    with torch.no_grad():
+        head.linear.weight.zero_()
+        head.linear.weight[1, 0] = 1.0
+        head.linear.bias.copy_(torch.tensor([0.25, 0.0]))  # male from a quarter of the second face on
+    processor = SimpleNamespace(encode_qa=lambda question, answer: (question, answer))
+    options = {"tasks": ("gender",), "unknown": 0.0, "descriptions": 0.0, "questions_per_image": 1}
+    blends = StageData(
+        [source], [1.0], stage(taught=1.0, mixed=1.0, **options), processor, 0, Estimates({"gender": head})
+    )
+    drawn = [pairs for step in range(4) for pairs in blends.draw(step)]
+    shares = [float(pairs.picture[0, 0]) for pairs in drawn]
+    assert any(0 < share < 0.25 for share in shares)
+    assert any(0.25 < share < 1 for share in shares)
+    for pairs, share in zip(drawn, shares, strict=True):
+        if pairs.tasks == ("gender",):
+            said = pairs.encoded[0][1].lower()
+            assert ("female" in said or "woman" in said) == (share < 0.25), (said, share)
 
 
 def test_a_step_has_the_same_batch_every_time(small_model, faces):

@@ -69,6 +69,7 @@ def stats(
         print_json(report)
         return
     _show(report)
+    typer.echo("(balance: 1 where all that occur are as many, near 0 where nearly all are of one kind)")
     typer.echo(str(stream.skipped))
     if out is not None:
         typer.echo(f"saved {Path(out) / 'stats.json'}, {pictures} pictures")

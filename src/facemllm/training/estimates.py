@@ -7,7 +7,9 @@ a person of whom only the age group is known. Perceived gender and ethnicity are
 A head's estimate can also stand in for a label that is there: labels of faces are noisy, and what a head says
 of a face is a plain function of the features that the language model sees (self-distillation).
 
-Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531 (with hard targets).
+Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531 (with hard targets);
+blended pictures: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent",
+arXiv 2106.05237.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from facemllm.data import FaceSample
 from facemllm.data.vocabularies import age_bin, age_range
 
 FILLED_IN = ("expression", "age", "pose")
+ALSO_SAYS = {"age_bin": "age"}
 STEP = 15.0  # degrees between the poses of Pointing'04
 
 
@@ -60,6 +63,10 @@ class Estimates:
             # Of a group, the likeliest years too: else they would be clamped to the group.
             labels |= {name: estimates[name] for name in {"age"} | known}
         return sample.model_copy(update={"labels": labels})
+
+    def known(self, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the labels that the heads can say."""
+        return {name: value for name, value in labels.items() if ALSO_SAYS.get(name, name) in self.heads}
 
     def _estimate(self, task: str, features: Tensor) -> Any:
         head = self.heads[task]

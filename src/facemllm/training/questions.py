@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from facemllm.core.errors import TrainingError
@@ -95,12 +96,20 @@ class StageData:
     def _drawn(self, source: int, rng: random.Random, most: int, row: int | None = None) -> Pairs | None:
         """Return a picture of a source with at most so many pairs; None if nothing can be asked about it."""
         sample, mirrored, picture = self.sources[source].draw(rng, row)
-        pairs = self._pairs(mirror(sample, mirrored), picture, self._tasks[source], rng)[:most]
+        sample, tasks = mirror(sample, mirrored), self._tasks[source]
+        if self.estimates is not None and rng.random() < self.stage.taught:
+            if self.stage.mixed and rng.random() < self.stage.mixed:
+                other = self.sources[source].draw(rng)[2]
+                picture = torch.lerp(picture, other, rng.random())
+                # Of what no head can say, such a picture has nothing.
+                sample = sample.model_copy(update={"labels": self.estimates.known(sample.labels)})
+            sample = self.estimates.instead(sample, picture, tasks)
+        pairs = self._pairs(sample, picture, tasks, rng)[:most]
         if not pairs:
             return None
         encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
-        tasks = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
-        return Pairs(sample.id, picture, encoded, tasks)
+        asked = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
+        return Pairs(sample.id, picture, encoded, asked)
 
     def _no_questions(self) -> TrainingError:
         return TrainingError(
@@ -119,8 +128,6 @@ class StageData:
         self, sample: FaceSample, picture: Tensor, tasks: Sequence[str], rng: random.Random
     ) -> list[QA]:
         stage, estimates = self.stage, self.estimates
-        if estimates is not None and rng.random() < stage.taught:
-            sample = estimates.instead(sample, picture, tasks)
         if stage.ask == "captions" or (stage.ask == "all" and rng.random() < stage.descriptions):
             completed = sample if estimates is None else estimates(sample, picture)
             return self._allowed(write_questions(completed, rng, ["description"], forms=["open"]))[:1]

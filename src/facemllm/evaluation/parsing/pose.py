@@ -18,13 +18,19 @@ from facemllm.evaluation.parsing.triggers import NUMBER
 
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
 _AXES = ("pan", "tilt", "roll")
-# What a number before it counts or names, instead of telling an angle: "two angles", "a 3D model".
-_COUNTED = frozenset(("angle", "angles", "axes", "axis", "d", "model", "numbers", "values", "things", "ways"))
+# What a number before it counts, instead of telling an angle: "two angles".
+_COUNTED = frozenset(("angle", "angles", "axes", "axis", "model", "numbers", "values", "things", "ways"))
 _ENDS = frozenset((",", ";", ".", "and", "\n", "with", "while", "but", ")", "or", "nor"))
 _GLUE = frozenset(("to", "side", "toward", "direction", "both", "then"))
 _NOT_AWAY = frozenset(("not", "no", "away", "never"))
 _LARGEST = 180.0
 _NEGATION_REACH = 3
+
+
+def _counts(number: Number, text: Sequence[str]) -> bool:
+    """Say whether a number counts things, or is that of "3D", instead of telling an angle."""
+    after = text[number.end] if number.end < len(text) else ""
+    return after in _COUNTED or (after == "d" and number.value in (2, 3))
 
 
 @dataclass(slots=True)
@@ -45,7 +51,7 @@ def read_pose(reading: Reading) -> Parsed:
     """Read a pose; an axis that is not spoken of has no key."""
     text = reading.words
     numbers = _midpoints(text, find_numbers(text)) if reading.bits & NUMBER else []
-    numbers = [number for number in numbers if _COUNTED.isdisjoint(text[number.end : number.end + 1])]
+    numbers = [number for number in numbers if not _counts(number, text)]
     if (listed := _listed(text, numbers)) is not None:
         return Parsed("answer", listed, reading.span(numbers[0].first, numbers[-1].end))
     parts = _joined(_parts(text, numbers))
