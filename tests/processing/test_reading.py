@@ -180,13 +180,13 @@ def test_paths_files_and_bytes_agree(tmp_path):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("", "a folder|nothing"),
-        ("missing.jpg", "which is nothing"),
+        ("", "a folder|does not exist"),
+        ("missing.jpg", "which does not exist"),
         (".", "which is a folder"),
         ("https://example.org/a.jpg", "download the picture first"),
         ("data:image/png;base64,AAAA", "download the picture first"),
-        ("a\0b.jpg", "which is nothing"),
-        ("a" * 5000, "which is nothing"),
+        ("a\0b.jpg", "which does not exist"),
+        ("a" * 5000, "which does not exist"),
         ("/dev/null", "which is a device"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from facemllm.cli.options import AsJson, Crop, Model, load_model, print_json
+from facemllm.cli.options import AsJson, Crop, Model, check_photo, load_model, print_json
 
 
 def ask(
@@ -18,6 +18,7 @@ def ask(
     json: AsJson = False,
 ) -> None:
     """Ask about every face in a photo, the most prominent first."""
+    check_photo(image)
     answers = load_model(model).ask(image, questions, crop=crop, faces="all")
     if out:
         from facemllm.cli.picture import save_picture

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from facemllm.cli.options import AsJson, Crop, Model, load_model, print_json
+from facemllm.cli.options import AsJson, Crop, Model, check_photo, load_model, print_json
 
 
 def describe(
@@ -16,6 +16,7 @@ def describe(
     json: AsJson = False,
 ) -> None:
     """Describe every face in a photo, the most prominent first."""
+    check_photo(image)
     answers = load_model(model).describe(image, crop=crop, faces="all")
     if json:
         print_json({"image": image, "model": model, "faces": [answer.to_dict() for answer in answers]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,14 @@ def load_model(name: str) -> FaceMLLM:
 
     transformers_logging.disable_progress_bar()
     return AutoFaceMLLM.from_pretrained(name)
+
+
+def check_photo(path: str) -> None:
+    """Fail at once where a path leads nowhere: a model takes seconds to load."""
+    if not Path(path).expanduser().exists():
+        from facemllm.processing.reading import load_image
+
+        load_image(path)  # says what is wrong; reads what is a reference into another file
 
 
 def print_json(value: Any) -> None:

@@ -97,11 +97,11 @@ def _from_path(text: str) -> Image.Image:
     except PermissionError:
         raise  # whose message names the file and says more than that it is not there
     except (OSError, ValueError):  # a name the system cannot hold
-        raise _nowhere(text, "nothing") from None
+        raise _nowhere(text, "does not exist") from None
     try:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):
-            raise _nowhere(text, "a folder" if stat.S_ISDIR(found.st_mode) else "a device")
+            raise _nowhere(text, "is a folder" if stat.S_ISDIR(found.st_mode) else "is a device")
         if found.st_size > _AT_ONCE or len(data := os.read(number, found.st_size)) < found.st_size:
             with open(number, "rb", closefd=False) as file:
                 file.seek(0)
@@ -234,10 +234,10 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _nowhere(text: str, kind: str) -> ImageError:
+def _nowhere(text: str, why: str) -> ImageError:
     return ImageError(
         "cannot open a picture",
-        given=f"{text[:200]!r}, which is {kind}",
+        given=f"{text[:200]!r}, which {why}",
         expected=_READABLE,
         do="check the path; pass one file at a time",
     )
