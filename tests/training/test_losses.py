@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from facemllm.core.errors import TrainingError
-from facemllm.training.losses import answer_loss, shifted
+from facemllm.training.losses import answer_loss, shifted, token_losses
 
 NUMBERS = {value: value + 5 for value in range(21)}  # ids 5..25
 
@@ -52,3 +52,17 @@ def test_a_spread_over_digits_is_refused():
     with pytest.raises(TrainingError, match=r"cannot be spread(.|\n)*10 whole numbers"):
         answer_loss(torch.zeros(1, 30), torch.tensor([3]), numbers=digits, spread=4.0)
     answer_loss(torch.zeros(1, 30), torch.tensor([3]), numbers=digits)
+
+
+def test_a_soft_target_is_its_own_cross_entropy_and_leaves_the_other_tokens_alone():
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.tensor([1, 2, 3])
+    plain = token_losses(logits, targets)
+    soft = token_losses(logits, targets, soft={2: {3: 0.75, 0: 0.25}})
+    logprobs = logits.log_softmax(-1)
+    assert torch.equal(soft[:2], plain[:2])
+    assert soft[2].item() == pytest.approx((-0.75 * logprobs[2, 3] - 0.25 * logprobs[2, 0]).item(), rel=1e-6)
+    gradient = torch.autograd.grad(soft[2], logits)[0]
+    expected = logits.softmax(-1)[2] - torch.tensor([0.25, 0, 0, 0.75, 0])
+    assert torch.allclose(gradient[2], expected, atol=1e-6)
+    assert token_losses(logits, targets, soft={2: {3: 1.0}}).tolist() == pytest.approx(plain.tolist())

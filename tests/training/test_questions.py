@@ -132,6 +132,26 @@ def test_of_a_blend_the_head_says_what_it_shows():
             assert ("female" in said or "woman" in said) == (share < 0.25), (said, share)
 
 
+def test_soft_targets_stand_where_open_answers_begin_in_packs_and_in_rows(small_model, faces):
+    heads = {"gender": create_head("classification", in_dim=256, classes=["female", "male"])}
+    options = {"taught": 1.0, "soft_targets": True, "tasks": ("gender", "age"), "questions_per_image": 3}
+    data = StageData([faces], [1.0], stage(**options), small_model.processor, 0, Estimates(heads))
+    pack, rows = data.batch(0), data.batch(0, packs=False)
+    assert pack.soft == rows.soft != {}
+    shares = heads["gender"](faces.features[0]).softmax(-1)[0].tolist()
+    for place, target in pack.soft.items():
+        pair = int(pack.pairs[place])
+        assert pack.tasks[pair] == "gender"  # age has no head here, and choices are put otherwise
+        assert place == 0 or int(pack.pairs[place - 1]) == pair - 1
+        assert sorted(target.values()) == pytest.approx(sorted(shares))
+        assert target[int(pack.targets[place])] == max(target.values())  # the likeliest is what is written
+    assert len(pack.soft) == pack.tasks.count("gender")
+    hard = StageData(
+        [faces], [1.0], stage(**options | {"soft_targets": False}), small_model.processor, 0, Estimates(heads)
+    )
+    assert hard.batch(0).soft == {}
+
+
 def test_a_step_has_the_same_batch_every_time(small_model, faces):
     first, second, other = (draw(small_model, faces, step).inputs["input_ids"].tolist() for step in (7, 7, 8))
     assert first == second

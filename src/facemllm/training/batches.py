@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from facemllm.model.packing import pack
 from facemllm.processing.processor import FaceProcessor
 from facemllm.processing.template import Encoded
-from facemllm.training.losses import shifted
+from facemllm.training.losses import SoftTarget, shifted
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,15 @@ class Pairs:
         picture: Features [N, D] or pixels [3, S, S].
         encoded: The tokenised pairs.
         tasks: Their tasks.
+        soft: Of each pair the shares by which ids may begin its answer; None, or nothing at all, where only
+            its own may.
     """
 
     sample: str
     picture: Tensor
     encoded: tuple[Encoded, ...]
     tasks: tuple[str, ...]
+    soft: tuple[SoftTarget | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Batch:
         pairs: The pair each belongs to [M].
         tasks: The task of each pair.
         samples: The sample of each pair.
+        soft: Soft targets by the place among the targets [M].
     """
 
     inputs: dict[str, Any]
@@ -51,6 +55,7 @@ class Batch:
     pairs: Tensor
     tasks: tuple[str, ...]
     samples: tuple[str, ...]
+    soft: Mapping[int, SoftTarget]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -86,7 +91,8 @@ def packed(drawn: Sequence[Pairs], *, key: str) -> Batch:
         key: torch.stack([pairs.picture for pairs in drawn]),
     }
     # The model returns the logits of the predictors only.
-    return Batch(inputs, torch.arange(len(rows.targets)), rows.targets, rows.pairs, *_names(drawn))
+    predictors = torch.arange(len(rows.targets))
+    return Batch(inputs, predictors, rows.targets, rows.pairs, *_names(drawn), _soft(drawn, rows.pairs))
 
 
 def padded(drawn: Sequence[Pairs], *, key: str, processor: FaceProcessor) -> Batch:
@@ -101,9 +107,19 @@ def padded(drawn: Sequence[Pairs], *, key: str, processor: FaceProcessor) -> Bat
     labels = rows.pop("labels")
     predictors, targets = shifted(labels)
     pictures = torch.stack([pairs.picture for pairs in drawn for _ in pairs.encoded])
-    return Batch({**rows, key: pictures}, predictors, targets, predictors // labels.shape[1], *_names(drawn))
+    pairs = predictors // labels.shape[1]
+    return Batch({**rows, key: pictures}, predictors, targets, pairs, *_names(drawn), _soft(drawn, pairs))
 
 
 def _names(drawn: Sequence[Pairs]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     tasks = tuple(task for pairs in drawn for task in pairs.tasks)
     return tasks, tuple(pairs.sample for pairs in drawn for _ in pairs.encoded)
+
+
+def _soft(drawn: Sequence[Pairs], pairs: Tensor) -> dict[int, SoftTarget]:
+    """Return the soft targets by the place of their answer's first token."""
+    soft = [target for one in drawn for target in one.soft or (None,) * len(one.encoded)]
+    if not any(soft):
+        return {}
+    first = {pair: place for place, pair in reversed(list(enumerate(pairs.tolist())))}
+    return {first[pair]: target for pair, target in enumerate(soft) if target is not None}

@@ -7,8 +7,8 @@ a person of whom only the age group is known. Perceived gender and ethnicity are
 A head's estimate can also stand in for a label that is there: labels of faces are noisy, and what a head says
 of a face is a plain function of the features that the language model sees (self-distillation).
 
-Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531 (with hard targets);
-blended pictures: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent",
+Source: hard and soft targets: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv
+1503.02531; blended pictures: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent",
 arXiv 2106.05237.
 """
 
@@ -63,6 +63,15 @@ class Estimates:
             # Of a group, the likeliest years too: else they would be clamped to the group.
             labels |= {name: estimates[name] for name in {"age"} | known}
         return sample.model_copy(update={"labels": labels})
+
+    @torch.inference_mode()
+    def shares(self, task: str, features: Tensor) -> dict[str, float]:
+        """Return what a head of classes takes each of them for; nothing where the task has no such head."""
+        head = self.heads.get(task)
+        if head is None or not hasattr(head, "classes"):
+            return {}
+        logits = head(features[None].to(next(head.parameters()).device))[0]
+        return dict(zip(head.classes, logits.softmax(-1).tolist(), strict=True))
 
     def known(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of the labels that the heads can say."""

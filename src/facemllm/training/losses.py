@@ -11,6 +11,9 @@ from torch import Tensor
 from facemllm.core.errors import TrainingError
 from facemllm.processing.template import IGNORE
 
+SoftTarget = Mapping[int, float]
+"""Shares of the ids that a token may be."""
+
 
 def answer_loss(
     logits: Tensor,
@@ -46,6 +49,7 @@ def token_losses(
     ordered: Tensor | None = None,
     numbers: Mapping[int, int] | None = None,
     spread: float = 0.0,
+    soft: Mapping[int, SoftTarget] | None = None,
 ) -> Tensor:
     """Return the cross entropy of each token that is to be learnt [M].
 
@@ -53,7 +57,8 @@ def token_losses(
     number is a Gaussian around it over all number tokens, as in label-distribution learning; the most
     probable number then lies near the middle of what the model believes, which is what a mean error asks for.
 
-    Source: label distributions for age, Geng et al., TPAMI 2013.
+    Source: label distributions for age, Geng et al., TPAMI 2013; soft targets, Hinton et al.,
+    arXiv 1503.02531.
 
     Args:
         logits: Where the tokens are predicted [M, V].
@@ -61,6 +66,7 @@ def token_losses(
         ordered: Whether a number there is an ordered quantity [M].
         numbers: Value to token id of the numbers that are one token.
         spread: Standard deviation, in the unit of the numbers; 0 for plain cross entropy.
+        soft: By place, below M, what is to be learnt there in place of the one id.
 
     Raises:
         TrainingError: If no token is to be learnt, or a spread is asked for where numbers are digits.
@@ -94,6 +100,13 @@ def token_losses(
             target = torch.exp(-0.5 * ((values[None] - true[:, None]) / spread) ** 2)
             target = target / target.sum(1, keepdim=True)
             losses = losses.masked_scatter(is_number, -(target * logprobs[is_number][:, ids]).sum(1))
+    if soft:
+        places = torch.tensor(list(soft), device=logits.device)
+        entries = [(row, *entry) for row, shares in enumerate(soft.values()) for entry in shares.items()]
+        rows, ids, shares = (torch.tensor(part, device=logits.device) for part in zip(*entries, strict=True))
+        softly = torch.zeros(len(places), device=logits.device)
+        softly = softly.index_add(0, rows, -shares * logprobs[places[rows], ids])
+        losses = losses.index_copy(0, places, softly)
     return losses
 
 

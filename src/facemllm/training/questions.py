@@ -17,10 +17,13 @@ from torch import Tensor
 
 from facemllm.core.errors import TrainingError
 from facemllm.data import QA, FaceSample, as_typed, mirror_sample, reworded, write_questions, write_unknown
+from facemllm.data.answers import render
 from facemllm.processing.processor import FaceProcessor
+from facemllm.processing.template import IGNORE
 from facemllm.training.batches import Batch, Pairs, packed, padded
 from facemllm.training.estimates import Estimates
 from facemllm.training.features import FeatureSet, PixelSet
+from facemllm.training.losses import SoftTarget
 from facemllm.training.passes import Passes
 from facemllm.training.recipe import Stage
 
@@ -97,7 +100,8 @@ class StageData:
         """Return a picture of a source with at most so many pairs; None if nothing can be asked about it."""
         sample, mirrored, picture = self.sources[source].draw(rng, row)
         sample, tasks = mirror(sample, mirrored), self._tasks[source]
-        if self.estimates is not None and rng.random() < self.stage.taught:
+        taught = self.estimates is not None and rng.random() < self.stage.taught
+        if self.estimates is not None and taught:
             if self.stage.mixed and rng.random() < self.stage.mixed:
                 other = self.sources[source].draw(rng)[2]
                 picture = torch.lerp(picture, other, rng.random())
@@ -109,7 +113,19 @@ class StageData:
             return None
         encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
         asked = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
-        return Pairs(sample.id, picture, encoded, asked)
+        soft = tuple(self._soft(qa, picture) for qa in pairs) if taught and self.stage.soft_targets else ()
+        return Pairs(sample.id, picture, encoded, asked, soft)
+
+    def _soft(self, qa: QA, picture: Tensor) -> SoftTarget | None:
+        """Return by which ids an open answer may begin, as far as a head of classes believes."""
+        if self.estimates is None or qa.form != "open":
+            return None
+        target: dict[int, float] = {}
+        for label, share in self.estimates.shares(qa.task, picture).items():
+            labels = self._encode("?", render(qa.task, label)).labels  # whatever is asked, it begins alike
+            first = next(token for token in labels if token != IGNORE)
+            target[first] = target.get(first, 0.0) + share
+        return target or None
 
     def _no_questions(self) -> TrainingError:
         return TrainingError(

@@ -167,6 +167,8 @@ class Stage(StrictModel):
         mixed: Share of the taught pictures that are blended, feature by feature and in a random proportion,
             with another picture of the same source, before the heads say what it shows. Heads are sure of
             the faces they were trained on; blends show the language model where they change their mind.
+        soft_targets: Whether taught pictures teach all that a head of classes believes, where an open answer
+            begins, instead of what it takes for likeliest.
         precision: bfloat16 where the device is faster with it. One for all: autocast's, and weights are
             float32 but those of frozen parts that were bfloat16 already. Or one for each of "encoder",
             "connector", "language_model" and "heads", float32 where none is named: a frozen part is then
@@ -201,6 +203,7 @@ class Stage(StrictModel):
     estimated: tuple[Literal["expression", "age", "pose"], ...] = ()
     taught: float = Field(default=0.0, ge=0, le=1)
     mixed: float = Field(default=0.0, ge=0, le=1)
+    soft_targets: bool = False
     precision: Precision | dict[Computing, Precision] = "float32"
     accumulate: int = Field(default=1, gt=0)
     activation_checkpointing: bool = False

@@ -105,6 +105,7 @@ class StageLoss:
             ordered=ages[batch.pairs],
             numbers=self._numbers,
             spread=self.stage.age_spread,
+            soft=batch.soft,
         )
         self.guards.tokens(losses, batch.samples, batch.pairs)
         return losses.sum() * share.weight
