@@ -7,9 +7,9 @@ a person of whom only the age group is known. Perceived gender and ethnicity are
 A head's estimate can also stand in for a label that is there: labels of faces are noisy, and what a head says
 of a face is a plain function of the features that the language model sees (self-distillation).
 
-Source: hard and soft targets: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv
-1503.02531; blended pictures: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent",
-arXiv 2106.05237.
+Source: hard and soft targets, Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv
+1503.02531; blended pictures, Beyer et al., "Knowledge distillation: A good teacher is patient and
+consistent", arXiv 2106.05237.
 """
 
 from __future__ import annotations
