@@ -72,7 +72,8 @@ class Variant:
         longer: Whether the stages that are left get the steps of those left out.
         lora: Whether LoRA trains in place of the language model.
         rows: Whether each pair is a row of its own, instead of a branch.
-        slower: Stages with a tenth of the learning rate, by number.
+        first_rate: Learning rate of stage 1, as a share of that of ``tiny``. At the whole of it this language
+            model, which knows nothing but text, learns to look away from the picture, and must unlearn it.
     """
 
     name: str
@@ -81,14 +82,14 @@ class Variant:
     longer: bool = False
     lora: int = 0
     rows: bool = False
-    slower: tuple[int, ...] = ()
+    first_rate: float = 0.1
 
 
 _TINY = {"name": "facemllm/facemllm-tiny"}
 VARIANTS = (
     Variant(BASE),
     Variant("no stage 1", skip=(0,)),
-    Variant("stage 1 at a tenth of the rate", slower=(0,)),
+    Variant("stage 1 at ten times the rate", first_rate=1.0),
     Variant("no stage 2", skip=(1,)),
     Variant("no stage 3", skip=(2,)),
     Variant("stage 3 alone, with the steps of all", skip=(0, 1), longer=True),
@@ -136,8 +137,8 @@ def recipe_of(variant: Variant, seed: int, scale: float = 1.0) -> ThreeStageReci
         if index in variant.skip:
             continue
         stage |= {"steps": steps[index] + extra, "batch_size": BATCHES[index], "data": TRAINED}
-        if index in variant.slower:
-            stage["lr"] = {part: rate / 10 for part, rate in stage["lr"].items()}
+        if index == 0:
+            stage["lr"] = {part: rate * variant.first_rate for part, rate in stage["lr"].items()}
         if variant.lora and "language_model" in stage["train"]:
             stage["train"] = ["connector", "lora"]
             stage["lr"] = {"connector": stage["lr"]["connector"], "lora": 2 * stage["lr"]["connector"]}

@@ -58,10 +58,9 @@ def test_every_variant_is_a_recipe_and_changes_what_it_says():
     recipes = {variant.name: recipe_of(variant, 0) for variant in VARIANTS}
     assert [len(recipe.stages) for recipe in list(recipes.values())[:6]] == [3, 2, 3, 2, 2, 1]
     assert recipes["stage 3 alone, with the steps of all"].stages[0].steps == 730
-    slower = recipes["stage 1 at a tenth of the rate"].stages
-    base = recipes["all three stages"].stages
-    assert slower[0].lr["connector"] == pytest.approx(base[0].lr["connector"] / 10)
-    assert slower[1:] == base[1:]
+    quicker, base = (recipes[name].stages for name in ("stage 1 at ten times the rate", "all three stages"))
+    assert quicker[0].lr["connector"] == pytest.approx(base[0].lr["connector"] * 10)
+    assert quicker[1:] == base[1:]
     assert recipes["LoRA, rank 16"].lora["r"] == 16
     assert set(recipes["LoRA, rank 16"].stages[1].train) == {"connector", "lora"}
     assert recipes["with region tokens"].encoder["name"] == "region-guided"
