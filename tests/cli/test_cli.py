@@ -76,10 +76,23 @@ def test_every_face_of_a_photo_is_answered_for(facemllm, portrait, tmp_path):
     assert Image.open(tmp_path / "drawn.png").width == 1024
 
 
+@pytest.mark.parametrize("name", ["photo.png", "folder", "answers.gif", "noending"])
+def test_the_photo_itself_is_never_written_over(facemllm, portrait, tmp_path, name):
+    photo = tmp_path / "photo.png"
+    Image.open(portrait).convert("RGB").save(photo)
+    (tmp_path / "folder").mkdir()
+    before = photo.read_bytes()
+    status, _, err = facemllm("ask", photo, "How old is this person?", "--out", tmp_path / name)
+    assert status == 2
+    assert "cannot save the picture there" in err
+    assert photo.read_bytes() == before
+
+
 def test_demo_saves_a_picture_with_something_drawn_on_it(facemllm, portrait, tmp_path):
     status, out, _ = facemllm("demo", "--out", tmp_path / "demo.png")
     assert status == 0
     assert "How old is this person?" in out
+    assert "Describe this face." in out
     drawn, photo = (np.asarray(Image.open(p).convert("RGB"), int) for p in (tmp_path / "demo.png", portrait))
     photo = np.asarray(Image.open(portrait).resize((640, 640)), int) if drawn.shape[1] == 640 else photo
     assert (np.abs(drawn[: photo.shape[0]] - photo).max(axis=2) > 60).sum() > 500, (

@@ -6,7 +6,7 @@ import torch
 from facemllm.model import AutoFaceMLLM, engine
 from facemllm.model.branches import Branches
 from facemllm.model.packing import split
-from facemllm.model.passes import KeysAndValues
+from facemllm.model.passes import KeysAndValues, NextTokens
 from facemllm.model.trunk_cache import TrunkCache, weights_key
 from facemllm.model.vision import views
 
@@ -40,8 +40,9 @@ def model(request, llava_folder):
 
 def test_together_is_alone(model, portrait):
     assert model.plain_reasons == []
-    together = model.ask(portrait, QUESTIONS, max_new_tokens=12)
-    alone = plainly(model, portrait, QUESTIONS, max_new_tokens=12)
+    long = 2 * NextTokens.ROOM + 2  # the buffer of answers grows on the way
+    together = model.ask(portrait, QUESTIONS, max_new_tokens=long)
+    alone = plainly(model, portrait, QUESTIONS, max_new_tokens=long)
     assert texts(together) == texts(alone)
     assert [a.confidence for a in together] == pytest.approx([a.confidence for a in alone], rel=1e-4)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from threading import Event
 from typing import Any
 
 import pytest
@@ -182,3 +186,35 @@ def test_a_pass_of_another_is_left_alone():
     expected = model(ids).logits
     with last_layer.without_trunk(model, FirstPass(2, Branches([(1, 2), (3, 4)]))):
         assert torch.equal(model(ids).logits, expected)
+
+
+def test_another_thread_that_asks_at_the_same_time_changes_nothing(portrait):
+    model = build("Llama")
+    model.trunk_cache.max_bytes = 0
+    expected, over = logits(model, portrait)[0], Event()
+
+    def others() -> None:
+        while not over.is_set():
+            with last_layer.without_trunk(model.language_model, FirstPass(2, None)):
+                time.sleep(0.0005)  # as long as another's reading takes to come by
+
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(others) for _ in range(2)]
+        try:
+            for _ in range(20):
+                assert torch.equal(logits(model, portrait)[0], expected)
+        finally:
+            over.set()
+        for one in busy:
+            one.result()
+
+
+def test_a_layer_is_hooked_once_and_its_copy_too(portrait):
+    model = build("Llama")
+    model.trunk_cache.max_bytes = 0
+    logits(model, portrait)
+    copied = deepcopy(model)
+    assert torch.equal(logits(copied, portrait)[0], logits(model, portrait)[0])
+    for one in (model, copied):
+        hooks = one.language_model.get_decoder().layers[-1]._forward_pre_hooks
+        assert len(hooks) == 1

@@ -19,10 +19,12 @@ def ask(
 ) -> None:
     """Ask about every face in a photo, the most prominent first."""
     check_photo(image)
+    if out:
+        from facemllm.cli.picture import check_destination, save_picture
+
+        check_destination(out, image)
     answers = load_model(model).ask(image, questions, crop=crop, faces="all")
     if out:
-        from facemllm.cli.picture import save_picture
-
         save_picture(image, answers, out)
     if json:
         from facemllm.model.answers import face_to_dict

@@ -24,24 +24,25 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Ask the built-in model about a portrait (Eileen Collins, NASA, public domain)."""
-    from facemllm.cli.picture import save_picture
+    from facemllm.cli.picture import check_destination, save_picture
 
     portrait = str(files("facemllm") / "assets" / "portrait.jpg")
+    check_destination(out, portrait)
     loaded = load_model(model)
     answers = loaded.ask(portrait, QUESTIONS, faces="all")
-    description = loaded.describe(portrait).text
+    description = loaded.describe(portrait, faces="all")
+    answers = [[*of_face, said] for of_face, said in zip(answers, description, strict=True)]
     save_picture(portrait, answers, out)
     if json:
         print_json(
             {
                 "model": model,
                 "picture": out,
-                "answers": [a.to_dict() for a in answers[0]],
-                "description": description,
+                "answers": [a.to_dict() for a in answers[0][:-1]],
+                "description": description[0].text,
             }
         )
         return
     for answer in answers[0]:
         print(f"{answer.question}\n  {answer.text}")
-    print(f"Describe this face.\n  {description}")
     print(f"saved {out}")

@@ -14,6 +14,25 @@ from facemllm.processing.image import load_image
 
 COLOURS = ("#ffb000", "#648fff", "#dc267f", "#785ef0", "#fe6100")  # told apart by colour-blind people too
 MIN_WIDTH = 640
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def check_destination(out: str, photo: str) -> None:
+    """Refuse a place for the picture before anything is asked.
+
+    Raises:
+        ImageError: If it is the photo itself, a folder, or of another ending than a picture's.
+    """
+    path = Path(out)
+    same = path.exists() and Path(photo).exists() and path.samefile(photo)
+    if same or path.is_dir() or path.suffix.lower() not in ENDINGS:
+        why = "the photo itself" if same else "a folder" if path.is_dir() else f"ending {path.suffix!r}"
+        raise ImageError(
+            "cannot save the picture there",
+            given=f"{out} ({why})",
+            expected=f"a new file ending in {', '.join(ENDINGS)}",
+            do="choose another name",
+        )
 
 
 def save_picture(image: Any, answers: Sequence[Sequence[Answer]], path: str | Path) -> None:

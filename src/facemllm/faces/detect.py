@@ -30,7 +30,7 @@ def create_detector(detector: str | FaceDetector = "centerface", **options: Any)
 
 
 def detect_faces(
-    image: Image.Image,
+    image: Any,
     detector: str | FaceDetector = "centerface",
     *,
     min_score: float | None = None,
@@ -39,7 +39,7 @@ def detect_faces(
     """Find all faces in a picture.
 
     Args:
-        image: RGB picture, as :func:`facemllm.processing.image.load_image` returns it.
+        image: A photo: anything :func:`facemllm.processing.image.load_image` reads.
         detector: A name ("centerface", "yunet", "insightface", or one of another package), or an instance.
         min_score: Least confidence; None takes the detector's default.
         **options: For the detector, when it is given by name.
@@ -51,5 +51,8 @@ def detect_faces(
         >>> detect_faces(Image.new("RGB", (64, 64)))  # doctest: +SKIP
         []
     """
-    faces = create_detector(detector, **options)(image, min_score=min_score)
+    from facemllm.processing.image import load_image
+
+    picture = image if isinstance(image, Image.Image) and image.mode == "RGB" else load_image(image)
+    faces = create_detector(detector, **options)(picture, min_score=min_score)
     return sorted(faces, key=lambda face: face.area * face.score, reverse=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class AskingMixin:
         image: Any,
         questions: str | Sequence[str],
         *,
-        max_new_tokens: int = 32,
+        max_new_tokens: int = 96,
         crop: str | None = None,
         faces: str = "largest",
         on_no_face: str = "error",
@@ -70,30 +71,16 @@ class AskingMixin:
             >>> model.ask("photo.jpg", "How old is this person?").text  # doctest: +SKIP
             '34'
         """
-        if faces not in ("largest", "all"):
-            raise ConfigError(
-                "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
-            )
         asked = checked_questions(questions)
         checked_count("max_new_tokens", max_new_tokens)
         checked_count("batch_size", batch_size)
-        many = isinstance(image, (list, tuple))
-        seen = [
-            _views(self, picture, crop, on_no_face, detector)[: None if faces == "all" else 1]
-            for picture in (image if many else [image])
-        ]
-        flat = [view for group in seen for view in group]
-        answers = iter(_answers(self, flat, asked, max_new_tokens, batch_size))
-        results = []
-        for group in seen:
-            of_faces: list[Any] = [next(answers) for _ in group]
-            of_faces = [item[0] for item in of_faces] if isinstance(questions, str) else of_faces
-            results.append(of_faces if faces == "all" else of_faces[0])
-        return results if many else results[0]
+        seen = _seen(self, image, faces, crop, on_no_face, detector)
+        answers: list[Any] = _answers(self, seen.flat, asked, max_new_tokens, batch_size)
+        return seen.results([found[0] for found in answers] if isinstance(questions, str) else answers)
 
-    def describe(self: Any, image: Any, *, max_new_tokens: int = 96, **options: Any) -> Any:
+    def describe(self: Any, image: Any, **options: Any) -> Any:
         """Describe the face in a photo in a sentence or two; options as in :meth:`ask`."""
-        return self.ask(image, DESCRIBE, max_new_tokens=max_new_tokens, **options)
+        return self.ask(image, DESCRIBE, **options)
 
     @torch.inference_mode()
     def choose(
@@ -103,6 +90,7 @@ class AskingMixin:
         options: Sequence[str] | Sequence[Sequence[str]],
         *,
         crop: str | None = None,
+        faces: str = "largest",
         on_no_face: str = "error",
         detector: Any = "centerface",
         batch_size: int = 128,
@@ -118,13 +106,14 @@ class AskingMixin:
             question: A question, or a list of K.
             options: At least two different answers; for several questions, a list for each or one for all.
             crop: As in :meth:`ask`.
+            faces: As in :meth:`ask`.
             on_no_face: As in :meth:`ask`.
             detector: As in :meth:`ask`.
             batch_size: How many questions are read together.
 
         Returns:
-            A dict from option to probability; a list of K for a list of questions; a list of all that for a
-            list of photos.
+            A dict from option to probability; a list of K for a list of questions. With ``faces="all"``, a
+            list of these, one for each face. For a list of photos, a list of all that.
 
         Raises:
             ConfigError: If a question is blank, there are fewer than two different options, or not as many
@@ -133,23 +122,20 @@ class AskingMixin:
         asked = checked_questions(question)
         each = checked_options(asked, [options] if isinstance(question, str) else options)
         checked_count("batch_size", batch_size)
-        many = isinstance(image, (list, tuple))
-        flat = [
-            _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
-        ]
+        seen = _seen(self, image, faces, crop, on_no_face, detector)
         processor = self.checked_processor()
         encoded = [
             [processor.encode_qa(text, option) for option in own]
             for text, own in zip(asked, each, strict=True)
         ]
         results: list[Any] = []
-        for scores in _likelihoods(self, flat, encoded, batch_size):
+        for scores in _likelihoods(self, seen.flat, encoded, batch_size):
             found = [
                 dict(zip(own, torch.tensor(row).softmax(0).tolist(), strict=True))
                 for own, row in zip(each, scores, strict=True)
             ]
             results.append(found[0] if isinstance(question, str) else found)
-        return results if many else results[0]
+        return seen.results(results)
 
     @torch.inference_mode()
     def predict(
@@ -158,10 +144,11 @@ class AskingMixin:
         *,
         head: str,
         crop: str | None = None,
+        faces: str = "largest",
         on_no_face: str = "error",
         detector: Any = "centerface",
     ) -> Any:
-        """Return what a task head says about the face in a photo, or a list for a list of photos.
+        """Return what a task head says about the face in a photo; options and lists as in :meth:`ask`.
 
         Raises:
             ConfigError: If the model has no such head.
@@ -173,25 +160,51 @@ class AskingMixin:
                 expected=f"one of {', '.join(self.heads) or '(none)'}",
                 do="add one with model.add_head(name, head)",
             )
-        many = isinstance(image, (list, tuple))
-        flat = [
-            _views(self, picture, crop, on_no_face, detector)[0] for picture in (image if many else [image])
-        ]
-        if not flat:
+        seen = _seen(self, image, faces, crop, on_no_face, detector)
+        if not seen.flat:
             return []
         module = self.heads[head]
-        results = module.predict(module(self.encode([view.crop for view in flat])))
-        return results if many else results[0]
+        return seen.results(module.predict(module(self.encode([view.crop for view in seen.flat]))))
 
 
-def _views(model: Any, image: Any, crop: str | None, on_no_face: str, detector: Any) -> list[View]:
-    return views(
-        image,
-        model.checked_processor(),
-        crop=crop or model.config.crop,
-        on_no_face=on_no_face,
-        detector=detector,
-    )
+@dataclass(frozen=True)
+class _Seen:
+    """The faces of one photo or of many.
+
+    Args:
+        photos: Views of each photo.
+        many: Whether a list of photos was given.
+        every: Whether all faces were asked for.
+    """
+
+    photos: list[list[View]]
+    many: bool
+    every: bool
+
+    @property
+    def flat(self) -> list[View]:
+        """All views, end to end."""
+        return [view for photo in self.photos for view in photo]
+
+    def results(self, found: Iterable[Any]) -> Any:
+        """Return what was found of each view in the shape in which photos and faces were asked for."""
+        following = iter(found)
+        photos = [[next(following) for _ in photo] for photo in self.photos]
+        shaped = photos if self.every else [faces[0] for faces in photos]
+        return shaped if self.many else shaped[0]
+
+
+def _seen(model: Any, image: Any, faces: str, crop: str | None, on_no_face: str, detector: Any) -> _Seen:
+    """Find the faces that are asked about."""
+    if faces not in ("largest", "all"):
+        raise ConfigError(
+            "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
+        )
+    many, most = isinstance(image, (list, tuple)), None if faces == "all" else 1
+    options = {"crop": crop or model.config.crop, "on_no_face": on_no_face, "detector": detector}
+    processor = model.checked_processor()
+    photos = [views(picture, processor, **options)[:most] for picture in (image if many else [image])]
+    return _Seen(photos, many, faces == "all")
 
 
 def _answers(

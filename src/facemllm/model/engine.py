@@ -142,7 +142,7 @@ def _greedy(
         if bool(done.all()) or step == max_new_tokens - 1:
             break
         if following is None:
-            following = NextTokens(trunk, own, branches, max_new_tokens)
+            following = NextTokens(trunk, own, branches)
         running = torch.nonzero(~done.all(0)).flatten()
         if len(running) < len(columns):
             columns, done, chosen = columns[running], done[:, running], chosen[:, running]

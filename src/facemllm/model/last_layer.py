@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from torch import Tensor, nn
 
 from facemllm.model.passes import Enough, FirstPass
+
+_HOOKING = Lock()
 
 
 @contextmanager
@@ -30,27 +33,37 @@ def without_trunk(language_model: Any, reading: FirstPass) -> Iterator[None]:
     if layer is None:
         yield
         return
-
-    def cut(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if kwargs.get("pack") is not reading:  # another thread's
-            return None
-        length, trunk = reading.length, reading.trunk
-        first, rest = (_rows((args, kwargs), length, part) for part in (slice(trunk), slice(trunk, None)))
-        if first is None or rest is None:
-            return None
-        with reading.keys_only():
-            module.forward(*first[0], **first[1])
-        if length == trunk:
-            raise Enough
-        return rest
-
-    handle = layer.register_forward_pre_hook(cut, with_kwargs=True)
+    _hook(layer)
+    reading.cut = True
     try:
         yield
     except Enough:
         return
     finally:
-        handle.remove()
+        reading.cut = False
+
+
+def _hook(layer: nn.Module) -> None:
+    """Hook a layer once and for all: hooks that come and go are seen half by other threads that ask."""
+    with _HOOKING:
+        if _cut not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_cut, with_kwargs=True)
+
+
+def _cut(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Take keys and values of the trunk, and run the layer on what is left; on a reading that asks for it."""
+    reading = kwargs.get("pack")
+    if not isinstance(reading, FirstPass) or not reading.cut:
+        return None
+    length, trunk = reading.length, reading.trunk
+    first, rest = (_rows((args, kwargs), length, part) for part in (slice(trunk), slice(trunk, None)))
+    if first is None or rest is None:
+        return None
+    with reading.keys_only():
+        module.forward(*first[0], **first[1])
+    if length == trunk:
+        raise Enough
+    return rest
 
 
 def _last_layer(language_model: Any) -> nn.Module | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from facemllm.model.branches import Branches
 from facemllm.ops import Causal, Padding, PrefixTree, attention, partial_attention
@@ -71,6 +72,9 @@ class FirstPass:
     Args:
         trunk: T.
         branches: What follows it; none to read the trunk alone.
+
+    Attributes:
+        cut: Whether the last layer leaves the trunk out (see :mod:`facemllm.model.last_layer`).
     """
 
     def __init__(self, trunk: int, branches: Branches | None) -> None:
@@ -80,6 +84,7 @@ class FirstPass:
         self.own = None if branches is None else branches.mask()
         self.of_trunk: dict[int, tuple[Tensor, Tensor]] = {}
         self.of_branches: dict[int, tuple[Tensor, Tensor]] = {}
+        self.cut = False
         self._keys_only = False
 
     @contextmanager
@@ -141,26 +146,30 @@ class NextTokens:
         trunk: Keys and values of the trunk.
         own: Those of the branches' tree, as read [B, G, S, D].
         branches: The tree.
-        room: The most tokens that will be added to a branch.
     """
 
-    def __init__(self, trunk: KeysAndValues, own: KeysAndValues, branches: Branches, room: int) -> None:
+    ROOM = 16  # tokens by which the buffer grows
+
+    def __init__(self, trunk: KeysAndValues, own: KeysAndValues, branches: Branches) -> None:
         self.trunk = trunk
         source = branches.left_padded()  # [K, W]
         self.filled = source.shape[1]
         lengths = torch.tensor(branches.lengths)[:, None]
-        self.keep = torch.arange(self.filled + room) >= self.filled - lengths  # [K, W + room]
+        self.keep = torch.arange(self.filled) >= self.filled - lengths  # [K, W]
 
-        def widened(tensor: Tensor) -> Tensor:  # [B, G, S, D] -> [B, K, G, W + room, D]
+        def of_each(tensor: Tensor) -> Tensor:  # [B, G, S, D] -> [B, K, G, W, D]
             rows = tensor[:, :, source.flatten().to(tensor.device)].unflatten(2, source.shape)
-            return torch.nn.functional.pad(rows.transpose(1, 2), (0, 0, 0, room))
+            return rows.transpose(1, 2)
 
-        self.own = [(widened(k), widened(v)) for k, v in own.layers]
+        self.own = [(of_each(k), of_each(v)) for k, v in own.layers]
         self._mask: Padding | None = None
 
     def advance(self) -> None:
         """Make room for the next token of each branch."""
         self.filled += 1
+        if self.filled > self.keep.shape[1]:
+            self.own = [(pad(k, (0, 0, 0, self.ROOM)), pad(v, (0, 0, 0, self.ROOM))) for k, v in self.own]
+            self.keep = pad(self.keep, (0, self.ROOM), value=True)
         keys, _ = self.own[0]
         self._mask = Padding(self.keep[:, : self.filled].repeat(keys.shape[0], 1).to(keys.device))
 

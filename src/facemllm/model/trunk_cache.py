@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from threading import Lock
 from typing import Any, cast
 
 from torch import nn
@@ -32,38 +33,45 @@ class TrunkCache:
         self.max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, KeysAndValues] = OrderedDict()
         self.nbytes = 0
+        self._lock = Lock()  # several threads may ask one model
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, key: Hashable) -> KeysAndValues | None:
         """Return a trunk, or None if it is not kept."""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
 
     def put(self, key: Hashable, trunk: KeysAndValues) -> None:
         """Keep a trunk, and drop others until all fit; one that is too large by itself is not kept."""
         if trunk.nbytes > self.max_bytes or not self.max_bytes:
             return
-        if key in self._kept:
-            self.nbytes -= self._kept.pop(key).nbytes
-        self._kept[key] = trunk
-        self.nbytes += trunk.nbytes
-        while self.nbytes > self.max_bytes:
-            self.nbytes -= self._kept.popitem(last=False)[1].nbytes
+        with self._lock:
+            if key in self._kept:
+                self.nbytes -= self._kept.pop(key).nbytes
+            self._kept[key] = trunk
+            self.nbytes += trunk.nbytes
+            while self.nbytes > self.max_bytes:
+                self.nbytes -= self._kept.popitem(last=False)[1].nbytes
 
     def clear(self) -> None:
         """Forget all."""
-        self._kept.clear()
-        self.nbytes = 0
+        with self._lock:
+            self._kept.clear()
+            self.nbytes = 0
 
     def __deepcopy__(self, memo: Any) -> TrunkCache:
         return TrunkCache(self.max_bytes)  # what is kept is of the model that was copied
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"max_bytes": self.max_bytes, "_kept": OrderedDict(), "nbytes": 0}
+        return {"max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
 
 def view_key(view: View) -> str:

@@ -1,0 +1,29 @@
+"""Questions, options and heads about every face of a photo."""
+
+import pytest
+from PIL import Image
+
+from facemllm.core.errors import ConfigError
+
+
+@pytest.fixture
+def pair(portrait):
+    one = Image.open(portrait).convert("RGB")
+    both = Image.new("RGB", (1024, 512))
+    both.paste(one.resize((512, 512)), (0, 0))
+    both.paste(one.resize((400, 400)), (540, 60))
+    return both
+
+
+def test_options_and_heads_are_had_of_every_face(small_model, pair, portrait):
+    small_model.add_head("mood", "classification", classes=["a", "b"])
+    options = {"options": ["yes", "no"], "faces": "all"}
+    of_pair, of_one = small_model.choose([pair, portrait], "Is this person smiling?", **options)
+    assert (len(of_pair), len(of_one)) == (2, 1)
+    assert all(sum(chances.values()) == pytest.approx(1) for chances in of_pair)
+    assert of_pair[0] == pytest.approx(small_model.choose(pair, "Is this person smiling?", ["yes", "no"]))
+    assert len(small_model.predict(pair, head="mood", faces="all")) == 2
+    assert small_model.predict(pair, head="mood") == small_model.predict(pair, head="mood", faces="all")[0]
+    assert small_model.predict([], head="mood") == []
+    with pytest.raises(ConfigError, match="cannot choose faces"):
+        small_model.predict(pair, head="mood", faces="first")
