@@ -107,6 +107,7 @@ def evaluate(
             do="correct them",
         )
     samples, name, skipped = _samples(dataset, root, split)
+    available = len(samples)
     samples = draw(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
@@ -198,6 +199,7 @@ def evaluate(
             "dataset": name,
             "split": part,
             "samples": len(samples),
+            "drawn_from": available if len(samples) < available else None,
             "skipped_records": skipped,
             "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
             "no_face": no_face,
