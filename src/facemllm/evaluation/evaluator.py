@@ -11,7 +11,7 @@ from pathlib import Path
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation.asking import Askable, Interviewer
-from facemllm.evaluation.folders import check_folder, clear_folder
+from facemllm.evaluation.folders import check_folder, clear_folder, note_begun
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.kept import KeptRecords
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
@@ -152,6 +152,8 @@ def evaluate(
             check_folder(path.parent, config, store)
         elif together.first:
             clear_folder(path.parent, config, store)
+        if together.first:
+            note_begun(path.parent, config)
         together.gather(None)  # no process writes before all have looked
         store = PredictionStore(path, name, mark, part=together.rank)
     interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
