@@ -44,6 +44,21 @@ def test_bad_lines_are_refused(run, line, message):
     assert message in str(result.exception)
 
 
+def test_faulty_lines_are_told_in_their_place_where_it_keeps_going(run):
+    lines = [
+        "{",
+        '{"task": "age", "text": "34"}',
+        '{"task": "mood", "text": "A"}',
+        '{"task": "age", "text": "35"}',
+    ]
+    result = run("--keep-going", input="\n".join(lines) + "\n")
+    assert result.exit_code == 0
+    first, second, third, last = map(json.loads, result.stdout.splitlines())
+    assert first == {"outcome": "invalid", "label": None, "error": "line 1 is not an answer"}
+    assert "cannot read answers of the task 'mood'" in third["error"]
+    assert (second["label"], last["label"]) == (34.0, 35.0)
+
+
 def test_options_may_be_numbers(run):
     line = {"task": "choice", "options": [3, 8, 13, 18], "text": "B. 8"}
     assert json.loads(run(input=json.dumps(line) + "\n").stdout) == {"outcome": "answer", "label": "8"}

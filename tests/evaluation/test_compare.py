@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,7 @@ def test_command_prints_and_writes(runs, tmp_path):
     assert saved == json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
     assert "good is better" in (out / "compare.html").read_text()
     assert "| good - bad |" in (out / "compare.md").read_text()
+    shown = (out / "compare.html").read_text()
+    assert "years off, on average" in shown
+    assert re.search(r"better than bad by [\d.]+ years\.", shown)
+    assert re.search(r"better than bad by [\d.]+ points\.", shown)

@@ -86,6 +86,53 @@ def test_an_interrupted_run_of_another_model_is_refused(run, samples, tmp_path):
         run(Oracle(samples, name="another"))
 
 
+class Stopped(Oracle):
+    """Answers about two pictures and is then cut off."""
+
+    def ask(self, image, questions):
+        if len(self.asked) == 1:
+            raise KeyboardInterrupt
+        return super().ask(image, questions)
+
+
+@pytest.fixture
+def stopped(run, samples, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Stopped(samples), tasks=["age"], batch_size=2, model_name="Oracle")
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"limit": 4}, "an unfinished run of limit None"),
+        ({"split": "test"}, "an unfinished run of split 'all'"),
+        (
+            {"crop": "none"},
+            "answers of this model with crop None about made; an unfinished run of crop None, not 'none'",
+        ),
+    ],
+)
+def test_an_unfinished_run_is_known_from_its_first_answer_on(run, stopped, changed, said):
+    with pytest.raises(ConfigError, match="folder holds another run") as error:
+        run(tasks=["age"], **changed)
+    assert said in str(error.value)
+    assert "another model" not in str(error.value)
+    again = run(tasks=["age"])  # the command that was stopped goes on
+    assert sum(count for count, _ in again.asked) == 6
+
+
+def test_an_unfinished_run_of_another_model_is_told(run, stopped, samples):
+    with pytest.raises(ConfigError, match="answers of another model about made; an unfinished run of model"):
+        run(Oracle(samples, name="another"), tasks=["age"])
+
+
+def test_a_run_stopped_before_its_first_answer_holds_nothing(run, stopped, tmp_path):
+    (tmp_path / "out" / "predictions.jsonl").unlink()
+    assert run(tasks=["age"], limit=4).asked != []
+
+
 def test_a_file_that_is_no_report_is_not_replaced(run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("[1, 2]")

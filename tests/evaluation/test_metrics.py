@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from facemllm.core.errors import MissingExtraError
-from facemllm.evaluation.bootstrap import interval, mean_interval, mean_recall_of
+from facemllm.evaluation.bootstrap import interval, mean_interval, mean_recall_of, share_interval
 from facemllm.evaluation.extras import need
 from facemllm.evaluation.groups import SMALLEST, group_table
 from facemllm.evaluation.metrics import (
@@ -112,3 +112,36 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.metrics", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'facemllm\[eval\]'"):
         need("sklearn.metrics", "metrics")
+
+
+@pytest.mark.parametrize("right", [0, 33])
+def test_where_all_answers_are_alike_the_interval_is_wilsons(right):
+    hits = np.array([1.0] * right + [0.0] * (33 - right))
+    z2, share = 1.959964**2, right / 33  # Wilson, 1927: centre and reach, written out
+    centre, reach = (share + z2 / 66) / (1 + z2 / 33), z2 / 66 / (1 + z2 / 33)
+    found = share_interval(hits, range(33))
+    assert (found.low, found.high) == pytest.approx((centre - reach, centre + reach), abs=1e-6)
+    assert found.error > 0
+    # Eleven people with three pictures each are eleven trials, and errors in years are no shares.
+    assert share_interval(hits, [i // 3 for i in range(33)]).error > found.error
+    assert mean_interval(hits, range(33)).error == 0
+    assert share_interval(np.array([1.0, 0.0] * 20), range(40)) == mean_interval(
+        np.array([1.0, 0.0] * 20), range(40)
+    )
+
+
+def test_classes_that_are_all_right_have_an_interval_too():
+    kinds = ["a", "b"] * 20
+    bounds = class_metrics(kinds, kinds, range(40), ["a", "b"])["intervals"]
+    assert bounds["accuracy"] == bounds["balanced_accuracy"]
+    assert bounds["accuracy"][0] < 0.95
+    assert bounds["accuracy"][1] == 1
+
+
+def test_age_groups_stand_in_the_order_of_the_vocabulary():
+    ages = ["10-19", "3-9", "20-29", "0-2"] * 25
+    groups = [{"age_bin": age, "gender": "male" if i % 3 else "female"} for i, age in enumerate(ages)]
+    table = group_table(np.array([1.0, 0.0, 1.0, 1.0] * 25), groups, range(100))
+    assert list(table["age_bin"]["groups"]) == ["0-2", "3-9", "10-19", "20-29"]
+    assert list(table["age_bin x gender"]["groups"])[:3] == ["0-2 / female", "0-2 / male", "3-9 / female"]
+    assert table["age_bin"]["groups"]["0-2"]["interval"][0] < 0.9

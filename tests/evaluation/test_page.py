@@ -127,6 +127,17 @@ def test_the_sheet_shows_the_worst_first(page):
     assert worst(report.records, "age") == []  # every age that was answered was right
 
 
+def test_a_subsample_and_short_names_are_explained(page, tmp_path):
+    samples = _oracle.make_samples(tmp_path, [{"age": 20 + i} for i in range(30)])
+    part = evaluate(_oracle.Oracle(samples), samples, limit=12, progress=False)
+    for text in (part.to_html(), part.to_markdown()):
+        assert "12 of 30 faces, drawn by a hash of their ids" in text
+        assert "cs5: share of ages that are at most five years off" in text
+    for text in (page[0].to_html(), page[0].to_markdown()):
+        assert "48 faces;" in text
+        assert "drawn by" not in text
+
+
 # --- in a browser
 
 # A window cannot be narrower than 500 pixels, but a frame can. The copy that is looked at may run a script;

@@ -19,6 +19,9 @@ _KEPT = 1 << 14  # written lines that are remembered
 
 def parse(
     file: Annotated[str, typer.Argument(help="JSON lines; - for standard input.", metavar="FILE")] = "-",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help='Write {"outcome": "invalid"} for a faulty line and go on.')
+    ] = False,
 ) -> None:
     """Read answers as JSON lines {"task", "options", "text"} and write {"outcome", "label"} for each."""
     if file != "-" and not Path(file).is_file():
@@ -38,9 +41,21 @@ def parse(
                 for line in chunk:
                     number += 1
                     if not line.isspace():
-                        written.append(reader(line, number))
+                        written.append(
+                            _or_invalid(reader, line, number) if keep_going else reader(line, number)
+                        )
             finally:  # what was read before a faulty line is written
                 sys.stdout.write("".join(written))
+
+
+def _or_invalid(reader: Callable[[bytes, int], str], line: bytes, number: int) -> str:
+    """Return what is written of a line, which is what is wrong with it where it is no answer."""
+    try:
+        return reader(line, number)
+    except FaceMLLMError as error:
+        return (
+            json.dumps({"outcome": "invalid", "label": None, "error": error.what}, ensure_ascii=False) + "\n"
+        )
 
 
 def _waits(lines: Any) -> bool:

@@ -17,6 +17,7 @@ from facemllm.evaluation.extras import need
 
 RESAMPLES = 1000
 LEVEL = 0.95
+_NO_WIDTH = 1e-9
 _BATCH = 250_000  # numbers held at once while resampling
 
 Array = npt.NDArray[np.float64]
@@ -83,13 +84,16 @@ def recall_interval(
 ) -> Interval | None:
     """Return the interval of the mean over kinds of the share of hits, in memory that grows with clusters.
 
+    It is Wilson's, as in :func:`share_interval`, where every resample has the same.
+
     Args:
         hits: 1 for right, of each of n answers.
         kinds: Which of ``count`` classes or attributes each is about; -1 for none.
         clusters: As in :func:`interval`.
         count: How many kinds there are.
     """
-    return binned_interval((hits, np.ones_like(hits)), kinds, clusters, count, mean_recall_of)
+    found = binned_interval((hits, np.ones_like(hits)), kinds, clusters, count, mean_recall_of)
+    return found if found is None else _widened(found, _numbered(clusters)[1])
 
 
 def binned_interval(
@@ -152,6 +156,32 @@ def _drawn(by_cluster: Array, finish: Callable[[Array], Array]) -> Interval | No
     )
     bounds = result.confidence_interval
     return Interval(float(bounds.low), float(bounds.high), float(result.standard_error))
+
+
+def share_interval(hits: Array, clusters: Sequence[Any]) -> Interval | None:
+    """Return the interval of the mean of hits [n], each 1 or 0; Wilson's where all of them are alike.
+
+    Where everything is right, or nothing, every resample is too: the bootstrap's interval has no width,
+    though 33 of 33 shows no more than a share above 90 %. Wilson's counts people as the bootstrap draws them.
+
+    Example:
+        >>> share_interval(np.ones(33), range(33)).to_list()
+        [0.89573, 1.0]
+    """
+    found = mean_interval(hits, clusters)
+    return found if found is None else _widened(found, _numbered(clusters)[1])
+
+
+def _widened(found: Interval, count: int) -> Interval:
+    """Return Wilson's interval for a share that is the same in every resample, others as they are."""
+    if found.high - found.low > _NO_WIDTH:
+        return found
+    stats = need("scipy.stats", "intervals")
+    share = min(max(found.low, 0.0), 1.0)
+    bounds = stats.binomtest(round(share * count), count).proportion_ci(LEVEL, method="wilson")
+    low, high = float(bounds.low), float(bounds.high)
+    reach = float(stats.norm.ppf(0.5 + LEVEL / 2))
+    return Interval(low, high, (high - low) / 2 / reach)
 
 
 def mean_interval(scores: Array, clusters: Sequence[Any]) -> Interval | None:

@@ -82,7 +82,12 @@ class Comparison:
             ]
             found.append((task, ("run", "n", "answered", metric), rows))
             pairs = [
-                [f"{pair['first']} - {pair['second']}", pair["n"], _difference(metric, pair), pair["verdict"]]
+                [
+                    f"{pair['first']} - {pair['second']}",
+                    pair["n"],
+                    _difference(task, metric, pair),
+                    pair["verdict"],
+                ]
                 for pair in one["differences"]
             ]
             found.append(
@@ -117,7 +122,7 @@ def render_comparisons(comparisons: Sequence[Comparison], title: str) -> str:
 def _drawn(task: str, found: Mapping[str, Any]) -> str:
     """Return a task as a chart and a sentence for each difference that is shown."""
     metric = found["metric"]
-    unit = "per cent right" if metric in SHARES else "off, on average; less is better"
+    unit = "per cent right" if metric in SHARES else f"{_unit(task)} off, on average; less is better"
     numbers = {
         name: (one["number"], one["interval"])
         for name, one in found["runs"].items()
@@ -134,7 +139,7 @@ def _drawn(task: str, found: Mapping[str, Any]) -> str:
         else:
             better = pair["verdict"].removesuffix(" is better")
             other = pair["second"] if better == pair["first"] else pair["first"]
-            gap = escape(_difference(metric, pair).lstrip("+-"))
+            gap = escape(_difference(task, metric, pair).lstrip("+-"))
             said = f"<b>{escape(better)}</b> is better than {escape(other)} by {gap.partition(' (')[0]}."
         parts.append(f'<p class="verdict">{said}</p>')
     return "".join(parts)
@@ -279,12 +284,17 @@ def _pair(task: str, metric: str, first: Run, second: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _difference(metric: str, pair: Mapping[str, Any]) -> str:
+def _unit(task: str) -> str:
+    """Return what errors of a task are measured in."""
+    return "degrees" if task == "pose" else "years"
+
+
+def _difference(task: str, metric: str, pair: Mapping[str, Any]) -> str:
     if pair["difference"] is None:
         return ""
     values = [pair["difference"], *(pair["interval"] or [])]
     signed = [("+" if value >= 0 else "") + number(metric, value) for value in values]
-    unit = " points" if metric in SHARES else ""
+    unit = " points" if metric in SHARES else f" {_unit(task)}"
     return signed[0] + unit + (f" ({signed[1]} to {signed[2]})" if len(signed) > 1 else "")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation.asking import Askable, Interviewer
-from facemllm.evaluation.folders import check_folder, clear_folder
+from facemllm.evaluation.folders import check_folder, clear_folder, note_begun
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.kept import KeptRecords
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
@@ -107,6 +107,7 @@ def evaluate(
             do="correct them",
         )
     samples, name, skipped = _samples(dataset, root, split)
+    available = len(samples)
     samples = draw(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
@@ -151,6 +152,8 @@ def evaluate(
             check_folder(path.parent, config, store)
         elif together.first:
             clear_folder(path.parent, config, store)
+        if together.first:
+            note_begun(path.parent, config)
         together.gather(None)  # no process writes before all have looked
         store = PredictionStore(path, name, mark, part=together.rank)
     interviewer = Interviewer(asked, crop=crop, heads=heads, options=shown)
@@ -198,6 +201,7 @@ def evaluate(
             "dataset": name,
             "split": part,
             "samples": len(samples),
+            "drawn_from": available if len(samples) < available else None,
             "skipped_records": skipped,
             "unreadable": {"n": len(unreadable), "examples": dict(list(unreadable.items())[:5])},
             "no_face": no_face,

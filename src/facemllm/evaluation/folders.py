@@ -23,7 +23,10 @@ _SAME = {
 _MORE = {"with_heads": "heads", "likelihoods": "likelihoods"}
 """What a repeated run may add, and must not leave out."""
 
-_WRITTEN = ("report.json", "report.md", "report.html", "results.jsonl")
+_BEGUN = "run.json"
+"""Settings of the run that began last, which say whose answers there are before there is a report."""
+
+_WRITTEN = (_BEGUN, "report.json", "report.md", "report.html", "results.jsonl")
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> None:
@@ -50,6 +53,14 @@ def check_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore
         )
 
 
+def note_begun(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write down the settings of a run that begins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{_BEGUN}.part"
+    part.write_text(json.dumps({"config": dict(config)}, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / _BEGUN)
+
+
 def clear_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> bool:
     """Remove what another run left in a folder, and say whether there was anything."""
     if not _differences(folder, config, store):
@@ -62,25 +73,31 @@ def clear_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore
 
 def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> list[str]:
     """Return what in a folder is of another run, in words."""
-    held = [
-        f"answers of another model about {dataset}"
-        if dataset == store.dataset
-        else f"answers about {dataset}"
-        for dataset, _ in sorted(store.others)
-    ]
-    path = folder / "report.json"
-    if not path.exists():
-        return held
+    path = next((folder / name for name in ("report.json", _BEGUN) if (folder / name).exists()), None)
+    if path is None:
+        return _answers_of_others(store, None)
+    what = "a report" if path.name == "report.json" else "an unfinished run"
+    if path.name == _BEGUN and not any(folder.glob("predictions*.jsonl")):
+        return []  # it was stopped before its first answer
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["config"]
         tasks = set(before["tasks"])
         told = {name: before[name] for name in ("model", *_SAME)}
     except (OSError, ValueError, KeyError, TypeError):
-        return [*held, "a report.json that is no report of ours"]
+        return [*_answers_of_others(store, None), f"a {path.name} that is no report of ours"]
+    cropped = before.get("crop") != config.get("crop") and before["model"] == config["model"]
+    crop = repr(before.get("crop")) if cropped else None
+    held = _answers_of_others(store, crop)
     for name, called in _SAME.items():
-        if before[name] != config[name]:
+        if before[name] == config[name]:
+            continue
+        if name == "model_fingerprint" and cropped:
+            held.append(f"{what} of crop {crop}, not {config.get('crop')!r}")
+        else:
             value = told["model"] if name == "model_fingerprint" else before[name]
-            held.append(f"a report of {called} {value!r}")
+            held.append(f"{what} of {called} {value!r}")
+    if what == "an unfinished run":
+        return held  # there is no report yet, of which anything could be lost
     if missing := sorted(tasks - set(config["tasks"])):
         held.append(f"a report that also has {', '.join(missing)}")
     held += [
@@ -89,3 +106,12 @@ def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore
         if before.get(name) and not config[name]
     ]
     return held
+
+
+def _answers_of_others(store: PredictionStore, crop: str | None) -> list[str]:
+    """Return whose answers are in the files; with ``crop``, those of the same model, otherwise cropped."""
+    who = "another model" if crop is None else f"this model with crop {crop}"
+    return [
+        f"answers of {who} about {dataset}" if dataset == store.dataset else f"answers about {dataset}"
+        for dataset, _ in sorted(store.others)
+    ]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemllm.evaluation.bootstrap import LEVEL, Array, Interval, mean_interval
+from facemllm.data.vocabularies import AGE_BINS
+from facemllm.evaluation.bootstrap import LEVEL, Array, Interval, mean_interval, share_interval
 from facemllm.evaluation.extras import need
 
 SMALLEST = 20
@@ -70,14 +71,14 @@ def _column(scores: Array, names: Sequence[str], clusters: Any, lower_is_better:
     ).by_group
     cells: dict[str, Any] = {}
     bounds: dict[str, Interval] = {}
-    for name in sorted(set(names)):
+    for name in sorted(set(names), key=_in_order):
         count = int(frame.loc[name, "n"])
         if count < SMALLEST:
             cells[name] = {"n": count, "suppressed": True}
             continue
         own = [i for i, other in enumerate(names) if other == name]
         who: Any = clusters[own] if isinstance(clusters, np.ndarray) else [clusters[i] for i in own]
-        found = mean_interval(scores[own], who)
+        found = (mean_interval if lower_is_better else share_interval)(scores[own], who)
         cells[name] = {
             "n": count,
             "value": round(float(frame.loc[name, "value"]), 5),
@@ -89,6 +90,11 @@ def _column(scores: Array, names: Sequence[str], clusters: Any, lower_is_better:
         "groups": cells,
         "gap": _gap({name: cells[name]["value"] for name in bounds}, bounds, lower_is_better),
     }
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Return a group's place: ages as in the vocabulary ("3-9" before "10-19"), others as text."""
+    return [(AGE_BINS.index(one) if one in AGE_BINS else -1, one) for one in name.split(" / ")]
 
 
 def _gap(

@@ -27,10 +27,17 @@ HEADLINE = (
     "cs5",
 )
 _INTRODUCTION = (
-    "{faces} faces; {unreadable} pictures could not be read; in {no_face} the model found no face and took "
-    "the whole picture. Metrics are over the answers that could be read, with 95 % bootstrap intervals; "
+    "{faces}; {unreadable} pictures could not be read; in {no_face} the model found no face and took "
+    "the whole picture. Metrics are over the answers that could be read, with 95 % intervals (bootstrap; "
+    "Wilson's where everything or nothing is right); "
     "mae is the mean absolute error in years or degrees, everything else is in per cent."
 )
+_MEANINGS = {
+    "mae_pan": "mae pan, mae tilt: mean absolute error of each angle",
+    "geodesic": "geodesic: mean angle between the poses answered and labelled",
+    "within_one_bin": "within one bin: share of ages in the right age group or its neighbour",
+    "cs5": "cs5: share of ages that are at most five years off",
+}
 VARIANTS = {
     "head": "linear head",
     "likelihood": "likeliest option",
@@ -41,8 +48,12 @@ OUTCOMES = ("n", "answered", "refused", "unparsed", "ambiguous", "wrong_type")
 
 def introduction(summary: Mapping[str, Any]) -> str:
     """Return what a reader of the tables must know."""
+    whole = summary.get("drawn_from")
+    faces = f"{summary['samples']} of {whole} faces, drawn by a hash of their ids" if whole else ""
     return _INTRODUCTION.format(
-        faces=summary["samples"], unreadable=summary["unreadable"]["n"], no_face=summary["no_face"]
+        faces=faces or f"{summary['samples']} faces",
+        unreadable=summary["unreadable"]["n"],
+        no_face=summary["no_face"],
     )
 
 
@@ -59,6 +70,7 @@ def render_markdown(summary: Mapping[str, Any], plots: Sequence[str] = ()) -> st
             ([name, *(task[key] for key in OUTCOMES)] for name, task in summary["tasks"].items()),
         ),
         _headlines(summary["tasks"]),
+        meanings(summary["tasks"]),
     ]
     for name, task in summary["tasks"].items():
         parts += _task(name, task)
@@ -76,6 +88,12 @@ def _headlines(tasks: Mapping[str, Any]) -> str:
             if task.get(key):
                 rows.append([f"{name} ({what})", *(cell(task[key], metric) for metric in used)])
     return markdown_table(("task", *(key.replace("_", " ") for key in used)), rows)
+
+
+def meanings(tasks: Mapping[str, Any]) -> str:
+    """Return what those metrics of the headlines mean whose names do not say it."""
+    said = [text for key, text in _MEANINGS.items() if any(key in task for task in tasks.values())]
+    return f"{'; '.join(said)}." if said else ""
 
 
 def cell(task: Mapping[str, Any], key: str) -> str:

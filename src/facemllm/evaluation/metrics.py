@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facemllm.data.vocabularies import AGE_BINS, age_bin
-from facemllm.evaluation.bootstrap import Array, mean_interval, recall_interval
+from facemllm.evaluation.bootstrap import Array, mean_interval, recall_interval, share_interval
 from facemllm.evaluation.extras import need
 from facemllm.evaluation.rotations import geodesic_degrees
 
@@ -49,7 +49,7 @@ def class_metrics(
         "balanced_accuracy": _round(sklearn.recall_score(truth, answers, **options)),
         "macro_f1": _round(sklearn.f1_score(truth, answers, **options)),
         "intervals": _intervals(
-            accuracy=mean_interval(hits, clusters),
+            accuracy=share_interval(hits, clusters),
             balanced_accuracy=recall_interval(hits, kinds, clusters, len(present)),
         ),
         "labels": columns,
@@ -62,7 +62,7 @@ def age_bin_metrics(truth: Sequence[str], predicted: Sequence[str], clusters: Se
     result = class_metrics(truth, predicted, clusters, AGE_BINS)
     near = np.array([float(abs(_bin(a) - _bin(b)) <= 1) for a, b in zip(truth, predicted, strict=True)])
     result["within_one_bin"] = _round(near.mean())
-    result["intervals"] |= _intervals(within_one_bin=mean_interval(near, clusters))
+    result["intervals"] |= _intervals(within_one_bin=share_interval(near, clusters))
     return result
 
 
@@ -88,9 +88,9 @@ def year_metrics(truth: Sequence[float], predicted: Sequence[float], clusters: S
         "within_one_bin": _round(near.mean()),
         "intervals": _intervals(
             mae=mean_interval(errors, clusters),
-            cs5=mean_interval(within, clusters),
-            bin_accuracy=mean_interval(exact, clusters),
-            within_one_bin=mean_interval(near, clusters),
+            cs5=share_interval(within, clusters),
+            bin_accuracy=share_interval(exact, clusters),
+            within_one_bin=share_interval(near, clusters),
         ),
     }
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from facemllm.evaluation import charts
 from facemllm.evaluation.groups import SMALLEST
-from facemllm.evaluation.markdown import HEADLINE, OUTCOMES, SHARES, VARIANTS, cell, introduction, number
+from facemllm.evaluation.markdown import (
+    HEADLINE,
+    OUTCOMES,
+    SHARES,
+    VARIANTS,
+    cell,
+    introduction,
+    meanings,
+    number,
+)
 from facemllm.evaluation.sheet import Faces, render_sheet
 
 if TYPE_CHECKING:
@@ -60,6 +69,8 @@ def render_html(
         table(("task", *OUTCOMES), ([n, *(t[key] for key in OUTCOMES)] for n, t in summary["tasks"].items()))
     )
     parts.append(_headlines(summary["tasks"]))
+    if said := meanings(summary["tasks"]):
+        parts.append(f'<p class="note">{escape(said)}</p>')
     for name, task in summary["tasks"].items():
         parts += _task(name, task, records, faces)
     rows = [["parser", config["parser_version"]], *map(list, summary["versions"].items())]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from facemllm.evaluation.bootstrap import mean_interval
+from facemllm.evaluation.bootstrap import mean_interval, share_interval
 from facemllm.evaluation.groups import group_table
 from facemllm.evaluation.metrics import Result
 from facemllm.evaluation.parsing import Outcome
@@ -134,10 +134,11 @@ def summarise(task: EvalTask, records: Sequence[Record]) -> Result:
     if counts["answered"] < n:
         result["answered_by_group"] = group_table(said.astype(np.float64), groups, who)
         groups = list(compress(groups, said))
+    over = mean_interval if is_error else share_interval
     result["by_group"] = {
         "metric": task.group_score,
         "overall": round(float(scores.mean()), 5),
-        "interval": bounds.to_list() if (bounds := mean_interval(scores, clusters)) else None,
+        "interval": bounds.to_list() if (bounds := over(scores, clusters)) else None,
         "columns": group_table(scores, groups, clusters, lower_is_better=is_error),
     }
     return result

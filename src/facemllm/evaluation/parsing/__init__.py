@@ -13,7 +13,7 @@ from facemllm.evaluation.parsing.age import read_age, read_age_bin
 from facemllm.evaluation.parsing.attributes import read_attributes
 from facemllm.evaluation.parsing.au import read_action_units
 from facemllm.evaluation.parsing.choice import read_choice, read_text
-from facemllm.evaluation.parsing.classes import read_class
+from facemllm.evaluation.parsing.classes import left_open, read_class
 from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synonyms, vocabulary, words
 from facemllm.evaluation.parsing.numbers import find_numbers
 from facemllm.evaluation.parsing.pose import read_pose
@@ -176,7 +176,7 @@ def _settled(reading: Reading, task: str, choices: tuple[str, ...] | None) -> Pa
     sentences = [
         s for s in reading.sentences if s[1] - s[0] > 1 or reading.all_words[s[0]] not in CLAUSE_BREAKS
     ]
-    if len(sentences) < 2:
+    if len(sentences) < 2 or left_open(reading, task) is not None:
         return None
     first = _read(reading.part(*sentences[0]), task, choices)
     last = _read(reading.part(*sentences[-1]), task, choices)

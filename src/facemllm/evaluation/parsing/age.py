@@ -1,7 +1,8 @@
 """Reading of ages: years, months, ranges, decades, bounds and stages of life.
 
 A range or a decade is read as its middle: "30 to 40" and "in her thirties" are 35; early, mid and late
-thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest whole year allowed; "70+" is 70.
+thirties are 32, 35 and 38. "Over 60" is 61 and "under 10" is 9, the nearest whole year allowed;
+"not over 60" and "at most 60" are 60, as "70+" is 70.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ _OWNERS = frozenset(
 )
 _LOWER, _UPPER = (frozenset(names) for names in (("lower", "minimum"), ("upper", "maximum")))
 _OF, _ERROR = (
-    frozenset(("of", "is", ":", "about")),
+    frozenset(("of", "is", ":")),
     frozenset(("margin", "error", "uncertainty", "deviation")),
 )
+_GIVEN = frozenset(("take", "minus", "within", "±"))
+_ROUGHLY = frozenset(("about", "around", "roughly", "approximately", "some", "maybe", "perhaps"))
 _SMALL = 13  # number words below it are ages only with a unit: "one of them", "two people"
 _CLAUSE_ENDS = frozenset((".", ",", "!", ";", "\n", ")", "?"))
 _BOUNDED, _STAGE, _PLAIN, _MARKED = 0.5, 1, 2, 3
@@ -152,8 +155,8 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
         return None
     if before == "-" and first > 1 and text[first - 2] in ("+", "/"):
         return None
-    if before in _OF and not _ERROR.isdisjoint(text[max(0, first - 5) : first]):
-        return None  # "with a margin of error of 4 years"
+    if _is_margin(text, number):
+        return None
     if after[:1] == "代":
         return None
     if number.decade:
@@ -170,6 +173,17 @@ def _as_years(text: Sequence[str], number: Number) -> _Years | None:
     value = max(value + offset, 0.0)
     strength = _BOUNDED if bound else _MARKED if unit or marked else _PLAIN
     return _Years(value, value, first, end + unit, strength, bound=bound)
+
+
+def _is_margin(text: Sequence[str], number: Number) -> bool:
+    """Say whether a number tells how sure an age is: "with a margin of error of around 5 years"."""
+    if not _ERROR.isdisjoint(text[number.end : number.end + 2]):
+        return True  # "a five-year margin"
+    at = number.first
+    while at and text[at - 1] in _ROUGHLY:
+        at -= 1
+    before = text[at - 1] if at else ""
+    return before in _GIVEN or (before in _OF and not _ERROR.isdisjoint(text[max(0, at - 5) : at]))
 
 
 def only_years(text: Sequence[str]) -> _Years | None:
@@ -244,13 +258,10 @@ def _bound(text: Sequence[str], first: int) -> tuple[str, float]:
     before = text[max(0, first - 3) : first]
     if _terms().bounds.isdisjoint(before):
         return "", 0.0
-    for name, offset in (("above", 1.0), ("below", -1.0)):
-        lexicon = phrases("age", name)
-        if not lexicon.may_be_in(before):
-            continue
-        for length in (3, 2, 1):  # "no older than" before "older than"
-            start = first - length
-            hit = lexicon.at(text, start) if start >= 0 else None
+    for length in (3, 2, 1):  # "no older than", which bounds from below, before "older than"
+        start = first - length
+        for name, offset in (("above", 1.0), ("below", -1.0)):
+            hit = phrases("age", name).at(text, start) if start >= 0 else None
             if hit is not None and hit.end == first:
                 inclusive = not {"least", "most", "to", "upwards", "no", "not"}.isdisjoint(text[start:first])
                 return name, 0.0 if inclusive else offset

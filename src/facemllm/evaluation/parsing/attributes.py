@@ -9,6 +9,7 @@ from typing import Any
 
 from facemllm.data.vocabularies import CELEBA_ATTRIBUTES
 from facemllm.evaluation.parsing.context import Mention, in_context
+from facemllm.evaluation.parsing.letters import LETTERS
 from facemllm.evaluation.parsing.lexicon import Lexicon, phrases, split, synonyms, vocabulary, words, words_of
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
@@ -22,6 +23,7 @@ _LINKS = frozenset((":", "-", "is", "are", "("))
 _NONE = frozenset(("none", "nothing", "neither"))
 _HAIR = 5  # adjectives looked at before "hair"
 _ENDS = frozenset(("\n", ".", ";"))
+_BESIDE = frozenset(("and", "option", "options", "answer", "answers", "the", "is", "are", "/", "+"))
 _JOINED = frozenset((",", "and"))
 _PRONOUNS = frozenset(("he", "him", "his", "she", "her", "hers"))
 _SHOWN = frozenset(("is", "appears", "looks", ":"))
@@ -46,7 +48,16 @@ def read_attributes(reading: Reading, options: tuple[str, ...] | None) -> Parsed
         return _weighed(reading, sorted(plain, key=lambda mention: mention.first))
     if options and not _NONE.isdisjoint(text):
         return Parsed("answer", dict.fromkeys(options, False))
+    if options and (named := _lettered(text, options)):
+        return Parsed("answer", named, reading.span(0, len(text)))
     return reading.nothing()
+
+
+def _lettered(text: Sequence[str], options: tuple[str, ...]) -> dict[str, bool]:
+    """Read a text of letters alone as the options they stand for: "A, C", "B and D"."""
+    letters = dict(zip(LETTERS, options, strict=False))
+    said = [word for word in text if word not in CLAUSE_BREAKS and word not in _BESIDE]
+    return {letters[word]: True for word in said} if letters.keys() >= set(said) else {}
 
 
 def _weighed(reading: Reading, plain: list[Mention]) -> Parsed:
@@ -58,6 +69,8 @@ def _weighed(reading: Reading, plain: list[Mention]) -> Parsed:
         if "dismissals" in mention.marks:
             continue
         name, holds = mention.label
+        if _left_out(reading.all_words, mention.end):
+            continue
         if text[mention.first] in _PRONOUNS:  # "no smile on her face" does not deny the "her"
             found.setdefault(name, holds)
             continue
@@ -82,6 +95,13 @@ def _weighed(reading: Reading, plain: list[Mention]) -> Parsed:
     if not found:
         return reading.nothing()
     return Parsed("answer", found, reading.span(plain[0].first, plain[-1].end))
+
+
+def _left_out(text: Sequence[str], index: int) -> bool:
+    """Say whether all that is told of a name is that it cannot be: "Hat: not visible", "Hat: unclear"."""
+    if text[index : index + 1] not in ([":"], ["("]):
+        return False
+    return any(phrases("refusal", name).at(text, index + 1) for name in ("alone", "whole", "forward"))
 
 
 def _signs(reading: Reading, plain: Sequence[Mention]) -> tuple[list[str], dict[int, bool]]:

@@ -128,14 +128,19 @@ def _absent(text: Sequence[str], mention: Mention) -> bool:
     if tuple(text[index : index + 1]) in (("r",), ("c",)):  # "AU12_r: 0"
         index += 1
     if index + 2 < len(text) and text[index] == "(" and text[index + 2] == ")":
-        return text[index + 1] in _ABSENT
+        return _says_absent(text[index + 1])
     if index < len(text) and text[index] == "(":
         closing = next((i for i in range(index, min(len(text), index + 6)) if text[i] == ")"), None)
         if closing is not None and closing + 1 < len(text) and text[closing + 1] in _STATES:
             index = closing + 1
-    if index + 1 >= len(text) or text[index] not in _STATES or text[index + 1] not in _ABSENT:
+    if index + 1 >= len(text) or text[index] not in _STATES or not _says_absent(text[index + 1]):
         return False
     return text[index] != ":" or text[index + 1] != "not" or text[index + 2 : index + 3] != ["only"]
+
+
+def _says_absent(word: str) -> bool:
+    """Say whether a state means absence: a word such as "inactive", or zero ("0", "0.00")."""
+    return word in _ABSENT or (word[0].isdecimal() and not word.strip("0."))
 
 
 def _only_none(text: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from facemllm.evaluation.parsing.context import Mention, broader_dropped, mentions, resolve
 from facemllm.evaluation.parsing.lexicon import CUE, WORD, filler, vocabulary, words
@@ -13,6 +14,9 @@ from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 
 _INITIALS = {"gender": {"m": "male", "f": "female"}}
 _NONE = frozenset(("none", "nothing"))
+_BY_FEATURES = ("expression", "ethnicity")
+_BETWEEN = frozenset(("or", ",", "either", "maybe", "perhaps", "possibly", "even", "a", "an"))
+_SET_ASIDE = frozenset(("dismissals", "outdone", "compared", "unclaimed"))
 _FEW, _LONG = 3, 5
 """How many words may stand beside a misspelt one, and how long it must be."""
 
@@ -29,12 +33,35 @@ def read_class(reading: Reading, task: str) -> Parsed:
             return Parsed(
                 "answer", "neutral", reading.span(found[0].first, found[-1].end)
             )  # "no smile, no frown"
+    if (undecided := left_open(reading, task)) is not None:
+        return undecided
     parsed = resolve(reading, found, broader_dropped(task))
     if parsed.outcome == "ambiguous" and (best := _likeliest(reading.words, found)):
         return answer(best.label, reading.span(best.first, best.end))
     if parsed.outcome == "unparsed" and not found:
         return _bare(reading, task) or _misspelt(reading, task) or parsed
     return parsed
+
+
+def left_open(reading: Reading, task: str) -> Parsed | None:
+    """Return ambiguous where all that is stated are alternatives ("fear or surprise"), else None.
+
+    Features said beside them ("the wide eyes fit both") decide nothing; another word of the vocabulary, or a
+    pronoun where gender is asked, does.
+    """
+    text = reading.words
+    if "or" not in text or task not in _BY_FEATURES:
+        return None
+    stated = {hit.first for hit in vocabulary(task).find(text) if hit.value and hit.value[1] == WORD}
+    told = [m for m in mentions(reading, vocabulary(task)) if m.first in stated and not m.negated]
+    if len(told) < 2 or any(m.marks & _SET_ASIDE for m in told) or len({m.strength for m in told}) > 1:
+        return None
+    links = [text[one.end : other.first] for one, other in pairwise(told)]
+    joined = "or" in links[-1] and all(_BETWEEN.issuperset(link) for link in links)
+    told = broader_dropped(task)(told)
+    if not joined or len({m.label for m in told}) < 2:
+        return None
+    return Parsed("ambiguous", span=reading.span(told[0].first, told[0].end))
 
 
 def _likeliest(text: Sequence[str], found: Sequence[Mention]) -> Mention | None:

@@ -171,6 +171,10 @@ def vocabulary(task: str) -> Lexicon[tuple[str, int] | None]:
     entries |= dict.fromkeys(split(section.get("ignore", "")))
     for colour in split(section.get("colours", "")):
         entries |= dict.fromkeys(f"{colour} {thing}" for thing in split(section["things"]))
+    for owner, label in section.get("owners", {}).items():  # "her husband" hints at her, not at a man
+        forms = [f"{kind} {one}".strip() for kind in ("", *split(section["kinds"]))
+                 for one in split(section["relatives"])]  # fmt: skip
+        entries |= dict.fromkeys((f"{owner} {form}" for form in forms), (label, CUE) if label else None)
     return Lexicon(entries)
 
 

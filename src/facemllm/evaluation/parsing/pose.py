@@ -14,6 +14,7 @@ from facemllm.evaluation.parsing.lexicon import Lexicon, filler, phrases, synony
 from facemllm.evaluation.parsing.numbers import Number, find_numbers
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed
+from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
 from facemllm.evaluation.parsing.triggers import NUMBER
 
 _SIGNS = {"left": ("pan", 1.0), "right": ("pan", -1.0), "up": ("tilt", 1.0), "down": ("tilt", -1.0)}
@@ -125,15 +126,26 @@ def _fill(text: Sequence[str], angles: dict[str, float], used: list[int]) -> Non
     if not levels.isdisjoint(text):
         level = next(i for i, word in enumerate(text) if word in levels)
     frontal = _frontal().find(text)
-    if frontal and not _NOT_AWAY.isdisjoint(text[max(0, frontal[0].first - 4) : frontal[0].first]):
+    if frontal and not _NOT_AWAY.isdisjoint(_same_clause(text, frontal[0].first)):
         frontal = []
-    if frontal and "pan" not in angles and ("roll" not in angles or "tilt" in angles):
+    if frontal and angles == {"pan": 0.0}:
+        angles["tilt"] = 0.0  # "not turned; she faces the camera"
+        used += [frontal[0].first, frontal[0].end - 1]
+    elif frontal and "pan" not in angles and ("roll" not in angles or "tilt" in angles):
         axes = ("pan",) if angles else ("pan", "tilt")
         angles.update(dict.fromkeys(axes, 0.0))
         used += [frontal[0].first, frontal[0].end - 1]
     if level is not None and "tilt" not in angles and angles:
         angles["tilt"] = 0.0
         used.append(level)
+
+
+def _same_clause(text: Sequence[str], index: int, most: int = 4) -> Sequence[str]:
+    """Return the words right before ``index``, back to where its clause begins."""
+    start = index
+    while start > max(0, index - most) and text[start - 1] not in CLAUSE_BREAKS:
+        start -= 1
+    return text[start:index]
 
 
 def _parts(text: Sequence[str], numbers: Sequence[Number]) -> list[_Part]:

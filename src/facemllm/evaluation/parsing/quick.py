@@ -14,7 +14,7 @@ from facemllm.data.vocabularies import MAX_AGE
 from facemllm.evaluation.parsing.age import age_words, only_years
 from facemllm.evaluation.parsing.choice import literal_options
 from facemllm.evaluation.parsing.letters import LETTERS, is_article
-from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words_of
+from facemllm.evaluation.parsing.lexicon import Lexicon, kinds, vocabulary, words, words_of
 from facemllm.evaluation.parsing.result import Parsed, Place, answer
 from facemllm.evaluation.parsing.triggers import ECHO, LOUD, MARK, NO, NUMBER, REFUSAL, trigger_bits
 from facemllm.evaluation.parsing.wrappers import Cut
@@ -106,6 +106,8 @@ def _read_yes_no(text: Sequence[str], bits: int, cut: Cut, start: int) -> Parsed
         return None
     rest = text[1:]
     follows = next((word for word in rest if word not in _PAUSES), "")
+    if not words("refusal", "sends").isdisjoint(rest):  # "Yes, I can help. Please share the photo."
+        return None
     if follows in _EITHER or "yes" in rest or (bits & _CHANGING and trigger_bits(rest) & _CHANGING):
         return None
     return answer(text[0], _place(cut, start, start + 1))

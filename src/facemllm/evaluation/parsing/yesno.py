@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
+from facemllm.evaluation.parsing.age import only_years
 from facemllm.evaluation.parsing.context import ignored_words
 from facemllm.evaluation.parsing.lexicon import filler, phrases, vocabulary, words
 from facemllm.evaluation.parsing.reading import Reading
 from facemllm.evaluation.parsing.result import Parsed, answer
 from facemllm.evaluation.parsing.text import CLAUSE_BREAKS
+from facemllm.evaluation.parsing.triggers import NUMBER
 
 _ENDS = frozenset(".!?;\n:,")
 _EITHER = frozenset(("and", "or", "/"))
+_POLITE = frozenset(("please", "kindly"))
+_REQUESTS = frozenset((word, "you") for word in ("can", "could", "will", "would", "if"))
 _CLAIMS = frozenset(("statement", "claim", "sentence", "assertion", "description"))
 _ALONE = CLAUSE_BREAKS | {"yes", "no"}
 _TURNS = frozenset(("but", "so", "then", "hence", "thus", "therefore"))
@@ -27,6 +31,8 @@ def read_yes_no(reading: Reading) -> Parsed:
     text = reading.words
     if not words("refusal", "enough").isdisjoint(text) and phrases("refusal", "alone").find(text):
         return reading.nothing()  # "not enough information"
+    if _asks_for_picture(reading.all_words):
+        return Parsed("refusal", span=reading.span(0, len(text)))
     said = [
         (hit.value[0], hit.first, hit.end) for hit in vocabulary("yes_no").find(text) if hit.value is not None
     ]
@@ -56,7 +62,7 @@ def read_yes_no(reading: Reading) -> Parsed:
             return answer(label, reading.span(first, end))
     statement = _read_statement(reading)
     if statement is not None:
-        return statement
+        return Parsed("wrong type", span=statement.place) if _tells_an_age(reading) else statement
     labels = {label for label, _, _ in said}
     if len(labels) == 1:
         label, first, end = said[0]
@@ -85,6 +91,31 @@ def _read_statement(reading: Reading) -> Parsed | None:
         elif found.label == "no" and not words("statements", "ellipses").isdisjoint(reading.words[start:end]):
             return found
     return first
+
+
+def _asks_for_picture(text: Sequence[str]) -> bool:
+    """Say whether all that is said is an offer and a request: "Sure! Could you share the photo?"."""
+    sends, pictures = words("refusal", "sends"), words("refusal", "pictures")
+    if sends.isdisjoint(text) or pictures.isdisjoint(text):
+        return False
+    begins = (i for i, one in enumerate(text) if one in _POLITE or tuple(text[i : i + 2]) in _REQUESTS)
+    begin = next(begins, len(text))
+    asked = text[begin:]
+    if sends.isdisjoint(asked) or pictures.isdisjoint(asked):
+        return False
+    offered = words("refusal", "offers")
+    return all(word in offered or word in CLAUSE_BREAKS for word in text[:begin])
+
+
+def _tells_an_age(reading: Reading) -> bool:
+    """Say whether a statement tells an age and no more: "The person is about 40 years old."."""
+    text, units = reading.words, words("age", "units")
+    years = only_years(text) if reading.bits & NUMBER else None
+    if years is None or not (years.decade or not units.isdisjoint(text[years.first : years.end])):
+        return False
+    beside = filler() | CLAUSE_BREAKS | words("statements", "subjects") | words("context", "hedges")
+    beside |= words("age", "leads") | units
+    return all(word in beside for i, word in enumerate(text) if not years.first <= i < years.end)
 
 
 def _clauses(text: Sequence[str]) -> list[tuple[int, int]]:
