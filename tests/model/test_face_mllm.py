@@ -173,8 +173,30 @@ def test_a_pickle_is_refused(small_model, tmp_path):
     small_model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"weights": 1}))
-    with pytest.raises(CheckpointError, match="cannot load a model"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin(?s:.)*convert the weights to safetensors"):
         AutoFaceMLLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bogus": 1}, r"given: +bogus=(?s:.)*do: +leave bogus out"),
+        ({"dtype": "float7"}, r"given: +dtype='float7'(?s:.)*do: +correct dtype"),
+        ({"dtype": 5}, r"given: +dtype=5"),
+        ({"device_map": f"cuda:{torch.cuda.device_count()}"}, r"torch sees \d+ GPUs(?s:.)*leave device"),
+        ({"attn_implementation": "foo"}, r"foo(?s:.)*do: +mend what stands in the brackets"),
+    ],
+)
+def test_a_wrong_option_is_not_blamed_on_the_files(options, said):
+    with pytest.raises(CheckpointError, match=said):
+        AutoFaceMLLM.from_pretrained("facemllm-tiny", **options)
+
+
+def test_a_damaged_config_is_told_with_the_parsers_words_as_given(tmp_path):
+    (tmp_path / "config.json").write_text("{,")
+    with pytest.raises(CheckpointError, match=r"cannot read config\.json\n  given: .*line 1 col") as told:
+        AutoFaceMLLM.from_pretrained(tmp_path)
+    assert "column" not in told.value.do
 
 
 def test_a_config_that_asks_for_code_is_refused(small_model, tmp_path):
