@@ -169,6 +169,14 @@ def test_adapters_switched_off_are_no_longer_read_from_the_cache(small_llm, port
     assert believed() == adapted
 
 
+def test_where_nothing_can_be_saved(small_model, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    for place in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg" / "model"), "", None, 5):
+        with pytest.raises(CheckpointError, match=r"cannot save the model(?s:.)*pass another folder"):
+            small_model.save_pretrained(place)
+    assert (tmp_path / "photo.jpg").read_bytes() == b"a photo"
+
+
 def test_a_pickle_is_refused(small_model, tmp_path):
     small_model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

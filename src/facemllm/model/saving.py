@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,22 @@ class SavingMixin:
         Args:
             save_directory: A folder, made if needed.
             **options: As for ``PreTrainedModel.save_pretrained``, such as ``max_shard_size``.
+
+        Raises:
+            CheckpointError: If there can be no such folder, or nothing can be written into it.
         """
-        super().save_pretrained(save_directory, **options)  # type: ignore[misc]
-        if self.processor is not None:
-            self.processor.save_pretrained(save_directory)
-        if self.config.lora:
-            self.language_model.save_pretrained(Path(save_directory) / "lora")
+        if not isinstance(save_directory, (str, os.PathLike)) or not str(save_directory):
+            raise _not_saved(repr(save_directory))
+        folder = Path(save_directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            super().save_pretrained(folder, **options)  # type: ignore[misc]
+            if self.processor is not None:
+                self.processor.save_pretrained(folder)
+            if self.config.lora:
+                self.language_model.save_pretrained(folder / "lora")
+        except OSError as error:
+            raise _not_saved(f"{error.filename or folder}: {error.strerror or error}") from error
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *args: Any, **options: Any) -> Any:
@@ -89,6 +100,15 @@ class SavingMixin:
         model.processor = loaded(lambda: _load_processor(where, hub), name)
         model.eval()
         return (model, info) if want_info else model
+
+
+def _not_saved(given: str) -> CheckpointError:
+    return CheckpointError(
+        "cannot save the model",
+        given=given,
+        expected="a folder, or where one can be made, with the right to write and room",
+        do="pass another folder",
+    )
 
 
 def read_config(name: str | Path, **hub: Any) -> dict[str, Any]:
