@@ -114,7 +114,7 @@ def test_choose_is_the_likelihood_of_the_whole_option(small_model, portrait):
 
 def test_no_face_is_an_error_unless_the_whole_picture_is_wanted(small_model):
     blank = torch.full((3, 200, 200), 0.5)
-    with pytest.raises(NoFaceError, match="no face found"):
+    with pytest.raises(NoFaceError, match=r"no face found(?s:.)*crop='none' \(--crop none\)"):
         small_model.ask(blank, "How old is this person?")
     assert small_model.ask(blank, "a?", on_no_face="whole", max_new_tokens=2).face is None
 
@@ -125,6 +125,23 @@ def test_features_and_placeholders_must_agree(small_model, portrait):
     batch["attention_mask"] = batch["attention_mask"][:, 5:]
     with pytest.raises(ConfigError, match="image tokens and image features do not match"):
         small_model(**batch)
+
+
+@pytest.mark.parametrize("question", ["How old?", ["How old?", "Is it a man?"]])
+def test_features_of_no_use_are_told_before_they_become_an_answer(small_model, portrait, question):
+    class Spoilt(type(small_model.encoder)):
+        def forward(self, pixel_values):
+            return self.spoil(super().forward(pixel_values))
+
+    small_model.encoder.__class__ = Spoilt
+    for spoil, said in (
+        (lambda tokens: tokens[..., :-1], r"of Spoilt do not fit(?s:.)*\(1, 16, \d+\)(?s:.)*from_parts"),
+        (lambda tokens: tokens[:, 0], r"do not fit the connector"),
+        (lambda tokens: tokens / 0, r"features of Spoilt are of no use(?s:.)*NaN or infinite"),
+    ):
+        small_model.encoder.spoil = spoil
+        with pytest.raises(ConfigError, match=said):
+            small_model.ask(portrait, question)
 
 
 def test_lora_is_saved_and_stock_peft_loads_it(small_llm, portrait, tmp_path):

@@ -22,6 +22,7 @@ from facemllm.language.kernels import marker, use_our_attention
 from facemllm.language.lora import lora_settings, name_tied_weights
 from facemllm.model.asking import AskingMixin
 from facemllm.model.config import FaceMLLMConfig
+from facemllm.model.features import checked_features
 from facemllm.model.passes import TrainingPass
 from facemllm.model.saving import SavingMixin
 from facemllm.model.trunk_cache import TrunkCache
@@ -184,9 +185,10 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         return self.connector(self.encoder(pixel_values))
 
     def encode(self, crops: Sequence[Any]) -> Tensor:
-        """Map face crops (RGB pictures) to the encoder's features [V, N', D']."""
+        """Map face crops (RGB) to the encoder's features [V, N', D']; a ConfigError if they are of no use."""
         pixels = self.checked_processor().pixels(crops).to(self.device, self.encoder_dtype)
-        return torch.cat([self.encoder(part) for part in pixels.split(64)])
+        features = torch.cat([self.encoder(part) for part in pixels.split(64)])
+        return checked_features(features, self.encoder, self.connector)
 
     def embed(
         self,
