@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.core.errors import ConfigError
+from facemllm.evaluation.models import kind_of
 from facemllm.evaluation.store import PredictionStore
 
 _SAME = {
@@ -40,7 +41,34 @@ def check_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore
         ConfigError: If the folder holds answers or a report of another model, dataset, split or settings, a
             report with more than this run would measure, or a ``report.json`` that is not ours.
     """
+    _refuse(folder, _differences(folder, config, store))
+
+
+def check_before_loading(folder: Path, model: str, config: Mapping[str, Any], store: PredictionStore) -> None:
+    """Refuse what can be refused before a model is loaded, which takes longer than to look.
+
+    Whether it is the same model is mostly known by its weights alone, so :func:`check_folder` comes after it.
+
+    Args:
+        folder: Where answers and report go.
+        model: The model's name.
+        config: Settings of the run; the model's fingerprint is None.
+        store: The answers in the folder, of which none is this run's yet.
+
+    Raises:
+        ConfigError: As :func:`check_folder`.
+    """
+    store.others = {(dataset, mark) for dataset, mark in store.others if dataset != store.dataset}
     held = _differences(folder, config, store)
+    before = {} if held else _settings(folder)
+    if kind_of(str(before.get("model"))) not in (None, kind_of(model)):
+        held.append(f"a report of model {before['model']!r}")
+    elif before.get("crop", config["crop"]) != config["crop"]:
+        held.append(f"a report of crop {before['crop']!r}")
+    _refuse(folder, held)
+
+
+def _refuse(folder: Path, held: list[str]) -> None:
     if held:
         raise ConfigError(
             "folder holds another run",
@@ -68,16 +96,17 @@ def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore
         else f"answers about {dataset}"
         for dataset, _ in sorted(store.others)
     ]
-    path = folder / "report.json"
-    if not path.exists():
+    if not (folder / "report.json").exists():
         return held
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["config"]
+        before = _settings(folder)
         tasks = set(before["tasks"])
         told = {name: before[name] for name in ("model", *_SAME)}
     except (OSError, ValueError, KeyError, TypeError):
         return [*held, "a report.json that is no report of ours"]
     for name, called in _SAME.items():
+        if name == "model_fingerprint" and config[name] is None:  # the model is not loaded yet
+            continue
         if before[name] != config[name]:
             value = told["model"] if name == "model_fingerprint" else before[name]
             held.append(f"a report of {called} {value!r}")
@@ -89,3 +118,10 @@ def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore
         if before.get(name) and not config[name]
     ]
     return held
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return the settings that a folder's report tells; none if there is no report."""
+    path = folder / "report.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"] if path.exists() else {}
+    return found
