@@ -112,6 +112,13 @@ def test_a_size_that_patches_do_not_fill_is_refused(arch):
         create_encoder(f"timm/{arch}", image_size=113, depth=1)
 
 
+def test_the_size_a_model_was_trained_at_is_taken_though_patches_do_not_fill_it():
+    small = {"depth": 1, "embed_dim": 16, "num_heads": 2, "mlp_ratio": 1}
+    first = create_encoder("timm/vit_so400m_patch14_siglip_384", **small)
+    assert first.spec["image_size"] == 384
+    assert create_encoder(**first.spec).num_tokens == first.num_tokens == 27**2
+
+
 def test_what_pads_takes_any_size():
     assert create_encoder("timm/resnet10t", image_size=113).num_tokens == 16
     pads = {"dynamic_img_size": True, "dynamic_img_pad": True}

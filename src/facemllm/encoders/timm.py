@@ -143,9 +143,14 @@ def _build(
 
 
 def _check_patches(model: Any, arch: str, image_size: int) -> None:
-    """Refuse a size that patches do not fill: timm would drop the rest of the picture in silence."""
+    """Refuse a size that patches do not fill: timm would drop the rest of the picture in silence.
+
+    The size that a model was trained at is let through: SigLIP's 384 pixels are no multiple of its 14.
+    """
     from timm.layers import PatchEmbed
 
+    if image_size in (getattr(model, "pretrained_cfg", None) or {}).get("input_size", ()):
+        return
     patches = getattr(model, "patch_embed", None)
     if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:  # others pad the picture
         return
