@@ -151,6 +151,12 @@ def test_boxes_that_are_none_and_settings_that_are_no_text(run, photo, tmp_path)
     assert (status, "configuration is not YAML" in err) == (2, True)
 
 
+def test_data_that_is_not_there_is_told_by_the_commands_own_option(run, tmp_path):
+    status, _, err = run("train", "tiny", "--data", tmp_path / "nope", "--out", tmp_path / "out")
+    assert status == 2
+    assert "--data" in err.partition("  do:  ")[2]
+
+
 def test_results_that_cannot_be_written(run, fairface, photo, tmp_path):
     root = fairface(HEADER + ROW)
     for out in (tmp_path, photo / "below.jsonl", ""):

@@ -25,7 +25,9 @@ def online(monkeypatch):
         ("facemllm-tny", r"did you mean facemllm-tiny"),
         ("./no/such", r"'\./no/such', which is no folder"),
         ("a/b/c", r"'a/b/c', which is no folder"),
-        ("", r"neither built in|no config\.json"),
+        ("", r"'' as a name"),
+        (None, r"None as a name"),
+        (5, r"5 as a name"),
     ],
 )
 def test_what_can_be_no_model_is_refused_at_once(name, said, online, monkeypatch, tmp_path):

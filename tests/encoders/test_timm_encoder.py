@@ -95,7 +95,7 @@ def test_unknown_models_are_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"image_size": 8}, "pictures of this size|cannot build"),
+        ({"image_size": 8}, "pictures of this size|cannot build|does not fit the patches"),
         ({"layer": 40}, "no such layer"),
         ({"select": "class"}, "cannot select tokens"),
         ({"colour": 1}, "cannot build"),
@@ -104,6 +104,25 @@ def test_unknown_models_are_refused_with_a_hint():
 def test_options_that_do_not_fit_are_refused(options, match):
     with pytest.raises(ConfigError, match=match):
         create_encoder("timm/vit_tiny_patch16_224", **{"depth": 2, **options})
+
+
+@pytest.mark.parametrize("arch", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_a_size_that_patches_do_not_fill_is_refused(arch):
+    with pytest.raises(ConfigError, match=r"last 1 pixels(?s:.)*pass image_size=112 or 1(28|26)"):
+        create_encoder(f"timm/{arch}", image_size=113, depth=1)
+
+
+def test_the_size_a_model_was_trained_at_is_taken_though_patches_do_not_fill_it():
+    small = {"depth": 1, "embed_dim": 16, "num_heads": 2, "mlp_ratio": 1}
+    first = create_encoder("timm/vit_so400m_patch14_siglip_384", **small)
+    assert first.spec["image_size"] == 384
+    assert create_encoder(**first.spec).num_tokens == first.num_tokens == 27**2
+
+
+def test_what_pads_takes_any_size():
+    assert create_encoder("timm/resnet10t", image_size=113).num_tokens == 16
+    pads = {"dynamic_img_size": True, "dynamic_img_pad": True}
+    assert create_encoder("timm/vit_tiny_patch16_224", image_size=113, depth=1, **pads).num_tokens == 64
 
 
 def test_an_instance_passes_through_and_is_checked():

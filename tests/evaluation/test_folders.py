@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from facemllm.core.errors import ConfigError
 from facemllm.evaluation import evaluate
+from facemllm.evaluation.models import EVALUATED
 
 _spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 _oracle = importlib.util.module_from_spec(_spec)
@@ -144,6 +145,39 @@ def test_without_a_word_several_models_share_a_file_of_answers(run, samples):
     run(overwrite=None)
     assert run(Oracle(samples, name="another"), overwrite=None).asked != []
     assert run(overwrite=None).asked == []
+
+
+@pytest.mark.parametrize(
+    ("before", "changed", "said"),
+    [
+        ({}, {"limit": 4}, "a report of limit None"),
+        ({}, {"tasks": ["age"]}, "a report that also has expression"),
+        ({}, {"crop": "none"}, "a report of crop None"),
+        ({"model": "median"}, {}, "a report of model 'median'"),
+        ({"dataset": "others"}, {"report": False}, "answers about others"),
+    ],
+)
+def test_what_differs_is_told_before_a_model_is_loaded(run, samples, tmp_path, before, changed, said):
+    EVALUATED.register("test-unloadable")(_unloadable)
+    dataset = before.get("dataset", "made")
+    faces = [sample.model_copy(update={"dataset": dataset}) for sample in samples]
+    run(before.get("model", Oracle(samples)), faces)
+    if not changed.pop("report", True):
+        (tmp_path / "out" / "report.json").unlink()
+    with pytest.raises(ConfigError, match="folder holds another run") as error:
+        run("test-unloadable", **changed)
+    assert said in str(error.value)
+
+
+def test_a_folder_that_may_be_this_runs_is_not_refused_before_the_model_is_loaded(run, samples):
+    EVALUATED.register("test-unloadable")(_unloadable)
+    run(Oracle(samples))
+    with pytest.raises(AssertionError, match="was loaded"):
+        run("test-unloadable")
+
+
+def _unloadable():
+    raise AssertionError("the model was loaded")
 
 
 def test_the_command_refuses_and_says_how(faces_root, tmp_path):

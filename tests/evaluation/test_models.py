@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import io
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from facemllm.core.errors import ConfigError
+from facemllm.core.errors import ConfigError, FaceMLLMError
 from facemllm.data import canonical_question
 from facemllm.evaluation import evaluate
 from facemllm.evaluation.baselines import Specialist
@@ -146,15 +147,32 @@ def test_an_endpoint_is_measured_over_http(serve, samples, tmp_path, monkeypatch
     assert len(server.requests) == 42  # nothing was asked again
 
 
-def test_an_outage_stops_the_run_and_is_no_answer(serve, samples):
-    import openai
-
+@pytest.mark.parametrize("status", [400, 401, 404, 503])
+def test_an_outage_stops_the_run_and_is_no_answer(serve, samples, tmp_path, status):
     from facemllm.evaluation.endpoint import EndpointModel
 
-    server = serve(*[400] * 99)
+    server = serve(*[status] * 99, *[None] * 4)  # four answers, then the outage
     model = EndpointModel(f"http://127.0.0.1:{server.server_address[1]}/v1", "face-model", retries=0)
-    with pytest.raises(openai.BadRequestError):
+    how = {"tasks": ["age"], "progress": False, "batch_size": 2, "output_dir": tmp_path / "out"}
+    with pytest.raises(FaceMLLMError, match=rf"refuses to answer\n.*http {status} from 127(?s:.)*busy") as e:
+        evaluate(model, samples, **how)
+    assert e.value.__cause__ is None
+    server.faults.clear()
+    server.requests.clear()
+    evaluate(model, samples, **how)
+    assert len(server.requests) == len(samples) - 4  # what was answered before is kept
+
+
+def test_an_endpoint_that_nobody_serves_is_told_in_four_parts(samples):
+    pytest.importorskip("openai")
+    from facemllm.evaluation.endpoint import EndpointModel
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    model = EndpointModel(f"http://me:secret@127.0.0.1:{port}/v1", "gpt", retries=0)
+    with pytest.raises(FaceMLLMError, match=rf"cannot be reached\n.*127\.0\.0\.1:{port} for the") as told:
         evaluate(model, samples, tasks=["age"], progress=False)
+    assert "secret" not in str(told.value)
 
 
 # --- any image-text-to-text model of transformers

@@ -183,5 +183,24 @@ def test_wrong_names_and_options_are_refused():
         create_head("rotatoin", in_dim=8)
     with pytest.raises(ConfigError, match="cannot build head 'age'"):
         create_head("age", in_dim=8, colour=1)
-    with pytest.raises(ConfigError, match="cannot build head 'classification'"):
+    with pytest.raises(ConfigError, match=r"no options \(.*'classes'(?s:.)*classes: (?s:.)*pass what is"):
         create_head("classification", in_dim=8)
+
+
+@pytest.mark.parametrize(("head", "names"), [("classification", "classes"), ("multilabel", "labels")])
+@pytest.mark.parametrize("given", [[], ["a", "a"], ["a", " "], ["a", 2], "ab"])
+def test_outputs_without_a_name_of_their_own_are_refused(head, names, given):
+    with pytest.raises(ConfigError, match=f"given: +{names}="):
+        create_head(head, in_dim=8, **{names: given})
+
+
+def test_what_can_be_no_head_of_a_model_is_refused_and_leaves_it_as_it_was(small_model):
+    for name in ("forward", "keys", "training", "a.b", "", 5):
+        with pytest.raises(ConfigError, match="wrong name for a head"):
+            small_model.add_head(name, "age")
+    with pytest.raises(ConfigError, match=r"given: +Module(?s:.)*TaskHead"):
+        small_model.add_head("mine", nn.Module())
+    with pytest.raises(ConfigError, match="cannot use this head"):
+        small_model.add_head("mine", create_head("age", in_dim=small_model.encoder.embed_dim + 1))
+    assert not small_model.heads
+    assert not small_model.config.heads

@@ -114,7 +114,7 @@ def test_choose_is_the_likelihood_of_the_whole_option(small_model, portrait):
 
 def test_no_face_is_an_error_unless_the_whole_picture_is_wanted(small_model):
     blank = torch.full((3, 200, 200), 0.5)
-    with pytest.raises(NoFaceError, match="no face found"):
+    with pytest.raises(NoFaceError, match=r"no face found(?s:.)*crop='none' \(--crop none\)"):
         small_model.ask(blank, "How old is this person?")
     assert small_model.ask(blank, "a?", on_no_face="whole", max_new_tokens=2).face is None
 
@@ -125,6 +125,23 @@ def test_features_and_placeholders_must_agree(small_model, portrait):
     batch["attention_mask"] = batch["attention_mask"][:, 5:]
     with pytest.raises(ConfigError, match="image tokens and image features do not match"):
         small_model(**batch)
+
+
+@pytest.mark.parametrize("question", ["How old?", ["How old?", "Is it a man?"]])
+def test_features_of_no_use_are_told_before_they_become_an_answer(small_model, portrait, question):
+    class Spoilt(type(small_model.encoder)):
+        def forward(self, pixel_values):
+            return self.spoil(super().forward(pixel_values))
+
+    small_model.encoder.__class__ = Spoilt
+    for spoil, said in (
+        (lambda tokens: tokens[..., :-1], r"of Spoilt do not fit(?s:.)*\(1, 16, \d+\)(?s:.)*from_parts"),
+        (lambda tokens: tokens[:, 0], r"do not fit the connector"),
+        (lambda tokens: tokens / 0, r"features of Spoilt are of no use(?s:.)*NaN or infinite"),
+    ):
+        small_model.encoder.spoil = spoil
+        with pytest.raises(ConfigError, match=said):
+            small_model.ask(portrait, question)
 
 
 def test_lora_is_saved_and_stock_peft_loads_it(small_llm, portrait, tmp_path):
@@ -169,12 +186,42 @@ def test_adapters_switched_off_are_no_longer_read_from_the_cache(small_llm, port
     assert believed() == adapted
 
 
+def test_where_nothing_can_be_saved(small_model, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    for place in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg" / "model"), "", None, 5):
+        with pytest.raises(CheckpointError, match=r"cannot save the model(?s:.)*pass another folder"):
+            small_model.save_pretrained(place)
+    assert (tmp_path / "photo.jpg").read_bytes() == b"a photo"
+
+
 def test_a_pickle_is_refused(small_model, tmp_path):
     small_model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"weights": 1}))
-    with pytest.raises(CheckpointError, match="cannot load a model"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin(?s:.)*convert the weights to safetensors"):
         AutoFaceMLLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bogus": 1}, r"given: +bogus=(?s:.)*do: +leave bogus out"),
+        ({"dtype": "float7"}, r"given: +dtype='float7'(?s:.)*do: +correct dtype"),
+        ({"dtype": 5}, r"given: +dtype=5"),
+        ({"device_map": f"cuda:{torch.cuda.device_count()}"}, r"torch sees \d+ GPUs(?s:.)*leave device"),
+        ({"attn_implementation": "foo"}, r"foo(?s:.)*do: +mend what stands in the brackets"),
+    ],
+)
+def test_a_wrong_option_is_not_blamed_on_the_files(options, said):
+    with pytest.raises(CheckpointError, match=said):
+        AutoFaceMLLM.from_pretrained("facemllm-tiny", **options)
+
+
+def test_a_damaged_config_is_told_with_the_parsers_words_as_given(tmp_path):
+    (tmp_path / "config.json").write_text("{,")
+    with pytest.raises(CheckpointError, match=r"cannot read config\.json\n  given: .*line 1 col") as told:
+        AutoFaceMLLM.from_pretrained(tmp_path)
+    assert "column" not in told.value.do
 
 
 def test_a_config_that_asks_for_code_is_refused(small_model, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facemllm.cli.leaks import pictures_of
-from facemllm.cli.options import Crop, Model, load_model
+from facemllm.cli.options import Crop, Model, check_and_quiet
 
 
 def evaluate(
@@ -74,12 +74,13 @@ def evaluate(
 
     stream_dataset(dataset, root, split)  # nothing is read yet, but what is missing is said at once
     from facemllm.evaluation import evaluate as run
-    from facemllm.evaluation.models import resolve_model
+    from facemllm.evaluation.models import kind_of
     from facemllm.evaluation.spread import processes
 
-    loaded = resolve_model(model) if _is_other(model) else load_model(model)
+    if kind_of(model) is None:
+        check_and_quiet(model)
     report = run(
-        loaded,
+        model,
         dataset,
         root=root,
         split=split,
@@ -107,10 +108,3 @@ def evaluate(
     if not quiet:
         typer.echo(report.to_markdown().split("\n## ", 1)[0])
     typer.echo(f"saved {Path(out) / 'report.json'}")
-
-
-def _is_other(model: str) -> bool:
-    """Say whether a name is of a model that is not loaded as a FaceMLLM."""
-    from facemllm.evaluation.models import EVALUATED
-
-    return not Path(model).exists() and model.partition(":")[0] in EVALUATED.names()

@@ -25,6 +25,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def load_model(name: str) -> FaceMLLM:
     """Load a model without the chatter of the libraries underneath."""
+    check_and_quiet(name)
+    from facemllm.model import AutoFaceMLLM
+
+    return AutoFaceMLLM.from_pretrained(name)
+
+
+def check_and_quiet(name: str) -> None:
+    """Say at once where a name leads to no model, and silence the libraries that will load it."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -33,10 +41,7 @@ def load_model(name: str) -> FaceMLLM:
     check_model_name(name, announce=False)  # before libraries are loaded, which takes seconds
     from transformers.utils import logging as transformers_logging
 
-    from facemllm.model import AutoFaceMLLM
-
     transformers_logging.disable_progress_bar()
-    return AutoFaceMLLM.from_pretrained(name)
 
 
 def check_photo(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from facemllm.core.errors import CheckpointError
 BUILT_IN = ("facemllm-tiny",)
 """Models that come with the package."""
 
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _log = logging.getLogger("facemllm")
 
@@ -36,8 +38,8 @@ def check_model_name(
         announce: Whether to log that the hub will be asked.
 
     Raises:
-        CheckpointError: If there is no such folder, it holds no model, or the name is no id; or if it is one
-            of which nothing is kept here while the hub may not be asked.
+        CheckpointError: If there is no such folder, it holds no model or only pickles, or the name is no id;
+            or if it is one of which nothing is kept here while the hub may not be asked.
 
     Example:
         >>> check_model_name("facemllm-tiny")
@@ -49,11 +51,16 @@ def check_model_name(
           expected: a built-in name (facemllm-tiny), a folder that save_pretrained wrote, an id on the hub
           do:       did you mean facemllm-tiny?
     """
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise _no_model(f"{name!r} as a name", "pass a name")
     text, place = str(name), Path(name)
     do = "check the path"
     if place.is_dir():
         inside = place / subfolder
         problem = None if (inside / "config.json").is_file() else f"the folder {inside} has no config.json"
+        if pickles := _only_pickles(inside):
+            problem = f"the folder {inside}, whose weights are pickles ({', '.join(pickles[:3])})"
+            do = "pickles can run code and are refused: convert the weights to safetensors"
     elif text in BUILT_IN:
         return
     elif place.exists():
@@ -70,13 +77,24 @@ def check_model_name(
         problem = _not_at_hand(text, subfolder, revision, cache_dir, local_files_only, announce)
         do = "check the name; to fetch it, unset HF_HUB_OFFLINE and allow the hub"
     if problem is not None:
-        raise CheckpointError(
-            "cannot load a model",
-            given=problem,
-            expected=f"a built-in name ({', '.join(BUILT_IN)}), a folder that save_pretrained wrote, an id "
-            "on the hub",
-            do=do,
-        )
+        raise _no_model(problem, do)
+
+
+def _no_model(given: str, do: str) -> CheckpointError:
+    return CheckpointError(
+        "cannot load a model",
+        given=given,
+        expected=f"a built-in name ({', '.join(BUILT_IN)}), a folder that save_pretrained wrote, an id "
+        "on the hub",
+        do=do,
+    )
+
+
+def _only_pickles(folder: Path) -> list[str]:
+    """Return the names of weights that are pickles, where there are no others."""
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLED)
 
 
 def _not_at_hand(

@@ -58,6 +58,8 @@ class TimmEncoder(VisionEncoder):
             )
         self.layer, self.select = layer, select
         self.model: Any = _build(arch, image_size, pretrained, options)
+        if image_size is not None:
+            _check_patches(self.model, arch, image_size)
         defaults = getattr(self.model, "pretrained_cfg", None) or {}
         self.mean = as_triple(defaults.get("mean", self.mean))
         self.std = as_triple(defaults.get("std", self.std))
@@ -138,6 +140,29 @@ def _build(
             expected="weights in the cache or a connection to the hub",
             do="check the connection, or pass pretrained=False",
         ) from error
+
+
+def _check_patches(model: Any, arch: str, image_size: int) -> None:
+    """Refuse a size that patches do not fill: timm would drop the rest of the picture in silence.
+
+    The size that a model was trained at is let through: SigLIP's 384 pixels are no multiple of its 14.
+    """
+    from timm.layers import PatchEmbed
+
+    if image_size in (getattr(model, "pretrained_cfg", None) or {}).get("input_size", ()):
+        return
+    patches = getattr(model, "patch_embed", None)
+    if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:  # others pad the picture
+        return
+    patch = max(patches.patch_size)
+    if image_size % patch:
+        lower = image_size // patch * patch
+        raise ConfigError(
+            f"image_size does not fit the patches of timm's {arch!r}",
+            given=f"image_size={image_size}: its last {image_size % patch} pixels a side would never be seen",
+            expected=f"a multiple of the patch size {patch}",
+            do=f"pass image_size={lower or patch}" + (f" or {lower + patch}" if lower else ""),
+        )
 
 
 def _cut(

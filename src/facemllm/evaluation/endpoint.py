@@ -8,8 +8,9 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
-from facemllm.core.errors import ConfigError, MissingExtraError
+from facemllm.core.errors import ConfigError, FaceMLLMError, MissingExtraError
 
 LONGEST_SIDE = 1024
 
@@ -45,12 +46,14 @@ class EndpointModel:
         instruction: str = "",
     ) -> None:
         try:
-            from openai import OpenAI
+            import openai
         except ModuleNotFoundError:
             raise MissingExtraError("openai", extra="endpoint", needed_for="asking an endpoint") from None
+        self._failure = openai.OpenAIError
+        self.host = urlsplit(url).netloc.rpartition("@")[2]  # an address may hold a password
         self.model, self.max_tokens, self.workers, self.instruction = model, max_tokens, workers, instruction
         key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self.client = OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=timeout)
+        self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=timeout)
         self.fingerprint = f"endpoint {url} {model} {max_tokens} {instruction}"
 
     @classmethod
@@ -71,11 +74,19 @@ class EndpointModel:
         return cls(url, model)
 
     def ask(self, image: Sequence[Any], questions: Sequence[str]) -> list[list[str]]:
-        """Ask every question about every picture."""
+        """Ask every question about every picture.
+
+        Raises:
+            FaceMLLMError: If the endpoint cannot be reached, or refuses to answer.
+        """
         pictures = [_data_url(picture) for picture in image]
         pairs = [(picture, question) for picture in pictures for question in questions]
         with ThreadPoolExecutor(self.workers) as pool:
-            answers = list(pool.map(lambda pair: self._one(*pair), pairs))
+            try:
+                answers = list(pool.map(lambda pair: self._one(*pair), pairs))
+            except self._failure as error:
+                pool.shutdown(wait=False, cancel_futures=True)  # the others would wait as long, one by one
+                raise self._refused(error) from None
         return [answers[i : i + len(questions)] for i in range(0, len(answers), len(questions))]
 
     def _one(self, picture: str, question: str) -> str:
@@ -93,6 +104,19 @@ class EndpointModel:
         )
         message = reply.choices[0].message
         return message.content or getattr(message, "refusal", None) or ""
+
+    def _refused(self, error: Any) -> FaceMLLMError:
+        """Turn an error of the client into one of ours."""
+        status = getattr(error, "status_code", None)
+        reason = f"http {status}" if status else type(error.__cause__ or error).__name__
+        said = str(getattr(error, "message", error)).partition("\n")[0][:300]
+        return FaceMLLMError(
+            "the endpoint refuses to answer" if status else "the endpoint cannot be reached",
+            given=f"{reason} from {self.host} for the model {self.model!r}: {said}",
+            expected="an address, a key and a model that the server accepts",
+            do="check openai:MODEL@URL (mostly ending in /v1), the key in OPENAI_API_KEY and that the server "
+            "runs; then repeat: with the same --out, answers of finished batches are kept",
+        )
 
 
 def _data_url(picture: Any) -> str:

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from facemllm.core.errors import ConfigError, DatasetError
 from facemllm.data import FaceSample, read_dataset
 from facemllm.evaluation.asking import Askable, Interviewer
-from facemllm.evaluation.folders import check_folder, clear_folder, note_begun
+from facemllm.evaluation.folders import check_before_loading, check_folder, clear_folder, note_begun
 from facemllm.evaluation.head_results import head_value
 from facemllm.evaluation.kept import KeptRecords
 from facemllm.evaluation.likelihoods import check_chooses, options_of, score_likelihoods
@@ -111,26 +112,11 @@ def evaluate(
     samples = draw(samples, limit)
     rules = None if protocol is None else load_protocol(protocol)
     chosen = [rules.task(samples)] if rules else supported_tasks(samples, tasks, sensitive=sensitive)
-    asked = resolve_model(model)
-    if hasattr(asked, "prepare"):
-        asked.prepare(samples, chosen)
-    if rules:
-        rules.check_training(getattr(asked, "trained_attributes", ()))
-    if likelihoods:
-        check_chooses(asked)
-    shown = (
-        {q.text: options_of(t) for t in chosen for q in t.questions if options_of(t)} if likelihoods else {}
-    )
-    heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
-    mark = fingerprint(asked, crop=crop)
     path = None if output_dir is None else Path(output_dir) / "predictions.jsonl"
-    together = processes()
-    if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
-        asked.to(place)
     part = split if isinstance(dataset, str) else None
-    config = {
+    config: dict[str, Any] = {
         "model": model_name or (str(model) if isinstance(model, (str, Path)) else type(model).__name__),
-        "model_fingerprint": mark,
+        "model_fingerprint": None,
         "dataset": name,
         "root": None if root is None else str(root),
         "split": split,
@@ -146,6 +132,25 @@ def evaluate(
         },
         "parser_version": PARSER_VERSION,
     }
+    together = processes()
+    if path is not None and overwrite is False and isinstance(model, (str, Path)):
+        check_before_loading(
+            path.parent, str(model), config, PredictionStore(path, name, "", part=together.rank)
+        )
+    asked = resolve_model(model)
+    if hasattr(asked, "prepare"):
+        asked.prepare(samples, chosen)
+    if rules:
+        rules.check_training(getattr(asked, "trained_attributes", ()))
+    if likelihoods:
+        check_chooses(asked)
+    shown = (
+        {q.text: options_of(t) for t in chosen for q in t.questions if options_of(t)} if likelihoods else {}
+    )
+    heads = [task.name for task in chosen if task.name in getattr(asked, "heads", {})] if with_heads else []
+    mark = config["model_fingerprint"] = fingerprint(asked, crop=crop)
+    if together.size > 1 and hasattr(asked, "to") and (place := device()) is not None:
+        asked.to(place)
     store = PredictionStore(path, name, mark, part=together.rank)
     if path is not None and overwrite is not None:
         if not overwrite:

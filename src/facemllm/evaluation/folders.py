@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facemllm.core.errors import ConfigError
+from facemllm.evaluation.models import kind_of
 from facemllm.evaluation.store import PredictionStore
 
 _SAME = {
@@ -43,7 +44,35 @@ def check_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore
         ConfigError: If the folder holds answers or a report of another model, dataset, split or settings, a
             report with more than this run would measure, or a ``report.json`` that is not ours.
     """
+    _refuse(folder, _differences(folder, config, store))
+
+
+def check_before_loading(folder: Path, model: str, config: Mapping[str, Any], store: PredictionStore) -> None:
+    """Refuse what can be refused before a model is loaded, which takes longer than to look.
+
+    Whether it is the same model is mostly known by its weights alone, so :func:`check_folder` comes after it.
+
+    Args:
+        folder: Where answers and report go.
+        model: The model's name.
+        config: Settings of the run; the model's fingerprint is None.
+        store: The answers in the folder, of which none is this run's yet.
+
+    Raises:
+        ConfigError: As :func:`check_folder`.
+    """
+    store.others = {(dataset, mark) for dataset, mark in store.others if dataset != store.dataset}
     held = _differences(folder, config, store)
+    path = _noted(folder)
+    before = {} if held or path is None else _settings(path)
+    if kind_of(str(before.get("model"))) not in (None, kind_of(model)):
+        held.append(f"a report of model {before['model']!r}")
+    elif before.get("crop", config["crop"]) != config["crop"]:
+        held.append(f"a report of crop {before['crop']!r}")
+    _refuse(folder, held)
+
+
+def _refuse(folder: Path, held: list[str]) -> None:
     if held:
         raise ConfigError(
             "folder holds another run",
@@ -73,23 +102,25 @@ def clear_folder(folder: Path, config: Mapping[str, Any], store: PredictionStore
 
 def _differences(folder: Path, config: Mapping[str, Any], store: PredictionStore) -> list[str]:
     """Return what in a folder is of another run, in words."""
-    path = next((folder / name for name in ("report.json", _BEGUN) if (folder / name).exists()), None)
+    path = _noted(folder)
     if path is None:
         return _answers_of_others(store, None)
     what = "a report" if path.name == "report.json" else "an unfinished run"
     if path.name == _BEGUN and not any(folder.glob("predictions*.jsonl")):
         return []  # it was stopped before its first answer
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["config"]
+        before = _settings(path)
         tasks = set(before["tasks"])
         told = {name: before[name] for name in ("model", *_SAME)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return [*_answers_of_others(store, None), f"a {path.name} that is no report of ours"]
-    cropped = before.get("crop") != config.get("crop") and before["model"] == config["model"]
+    cropped = before.get("crop") != config.get("crop") and before["model"] == config.get("model")
     crop = repr(before.get("crop")) if cropped else None
     held = _answers_of_others(store, crop)
     for name, called in _SAME.items():
         if before[name] == config[name]:
+            continue
+        if name == "model_fingerprint" and config[name] is None:  # the model is not loaded yet
             continue
         if name == "model_fingerprint" and cropped:
             held.append(f"{what} of crop {crop}, not {config.get('crop')!r}")
@@ -115,3 +146,17 @@ def _answers_of_others(store: PredictionStore, crop: str | None) -> list[str]:
         f"answers of {who} about {dataset}" if dataset == store.dataset else f"answers about {dataset}"
         for dataset, _ in sorted(store.others)
     ]
+
+
+def _noted(folder: Path) -> Path | None:
+    """Return the file that tells the settings of a folder's run, if there is one."""
+    return next((folder / name for name in ("report.json", _BEGUN) if (folder / name).exists()), None)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Return the settings that a file tells; none if it is not ours."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -26,14 +26,22 @@ def resolve_model(model: str | Path | Askable) -> Askable:
         >>> resolve_model("majority").ask
         <bound method Constant.ask of Constant('majority')>
     """
-    if not isinstance(model, str):
+    kind = kind_of(model) if isinstance(model, str) else None
+    if not isinstance(model, str) or kind is None:
         return load_model(model)
-    kind, colon, rest = model.partition(":")
-    if colon and kind in EVALUATED.names() and not Path(model).exists():
-        return EVALUATED.create(kind, spec=rest)
-    if not colon and model in EVALUATED.names() and not Path(model).exists():
-        return EVALUATED.create(model)
-    return load_model(model)
+    _, colon, rest = model.partition(":")
+    return EVALUATED.create(kind, spec=rest) if colon else EVALUATED.create(kind)
+
+
+def kind_of(name: str) -> str | None:
+    """Return the registered name that a name begins with, or None for a FaceMLLM's.
+
+    Example:
+        >>> kind_of("openai:qwen@http://localhost:8000/v1"), kind_of("facemllm-tiny")
+        ('openai', None)
+    """
+    kind = name.partition(":")[0]
+    return kind if kind in EVALUATED.names() and not Path(name).exists() else None
 
 
 @EVALUATED.register("majority")

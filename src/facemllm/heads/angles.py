@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from facemllm.heads.base import HEADS, TaskHead, mean_of_known
+from facemllm.heads.base import HEADS, TaskHead, checked_names, mean_of_known
 
 UNIT = 90.0  # degrees for an output of one: keeps outputs near the size of other heads'
 
@@ -18,8 +18,11 @@ class AnglesHead(TaskHead):
 
     Args:
         in_dim: D, width of the features.
-        angles: Their names.
+        angles: Their names, each once.
         dropout: Of the pooled features.
+
+    Raises:
+        ConfigError: If there are no angles, or one is named twice.
 
     Example:
         >>> import torch
@@ -28,8 +31,9 @@ class AnglesHead(TaskHead):
     """
 
     def __init__(self, in_dim: int, angles: Sequence[str] = ("pan", "tilt"), *, dropout: float = 0.0) -> None:
-        super().__init__(in_dim, len(angles), dropout=dropout, name="angles", angles=list(angles))
-        self.angles = tuple(angles)
+        names = checked_names("angles", angles)
+        super().__init__(in_dim, len(names), dropout=dropout, name="angles", angles=names)
+        self.angles = tuple(names)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return smooth L1 in units of 30 degrees; ``labels`` [B, A] in degrees, NaN where unknown."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,12 +76,58 @@ def create_head(name: str | nn.Module, *, in_dim: int | None = None, **options: 
                 do="set its options when you build it",
             )
         return name
+    make = HEADS.get(name)
     try:
-        return HEADS.get(name)(in_dim=in_dim, **options)
-    except TypeError as error:
+        return make(in_dim=in_dim, **options)
+    except (TypeError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+        takes = [str(option) for option in inspect.signature(make).parameters.values()][1:]
         raise ConfigError(
-            f"cannot build head {name!r}", given=sorted(options), expected="its own options", do=str(error)
+            f"cannot build head {name!r}",
+            given=f"{given} ({error})",
+            expected=", ".join(option for option in takes if option != "*"),
+            do="pass what is missing, and leave out what it does not take",
         ) from None
+
+
+def check_head_name(name: object) -> None:
+    """Refuse a name that a head cannot be kept under.
+
+    Raises:
+        ConfigError: If it is empty or no text, has a dot in it, or torch uses it itself.
+
+    Example:
+        >>> check_head_name("age")
+    """
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+        raise ConfigError(
+            "wrong name for a head",
+            given=repr(name),
+            expected="a name without dots, which part the names of weights, and none that torch uses itself",
+            do="choose another name",
+        )
+
+
+def checked_names(what: str, names: Sequence[str]) -> list[str]:
+    """Return the names of outputs, each of which must be told from the others.
+
+    Raises:
+        ConfigError: If there are none, one is there twice, or one is blank or no text.
+
+    Example:
+        >>> checked_names("classes", ("no", "yes"))
+        ['no', 'yes']
+    """
+    listed = [] if isinstance(names, str) else list(names)
+    right = all(isinstance(name, str) and name.strip() for name in listed)
+    if not listed or not right or len(set(listed)) < len(listed):
+        raise ConfigError(
+            f"cannot build a head with these {what}",
+            given=f"{what}={names!r}",
+            expected="a list of at least one name, each once",
+            do=f"correct {what}",
+        )
+    return listed
 
 
 def mean_of_known(losses: Tensor, known: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facemllm.heads.base import HEADS, TaskHead, mean_of_known
+from facemllm.heads.base import HEADS, TaskHead, checked_names, mean_of_known
 
 MISSING = -100
 
@@ -19,9 +19,12 @@ class ClassificationHead(TaskHead):
 
     Args:
         in_dim: D, width of the features.
-        classes: Names, in the order of the outputs.
+        classes: Distinct names, in the order of the outputs.
         dropout: Of the pooled features.
         label_smoothing: Share of the target spread over all classes.
+
+    Raises:
+        ConfigError: If there are no classes, or one is named twice.
 
     Example:
         >>> head = ClassificationHead(4, classes=["no", "yes"])
@@ -32,15 +35,16 @@ class ClassificationHead(TaskHead):
     def __init__(
         self, in_dim: int, classes: Sequence[str], *, dropout: float = 0.0, label_smoothing: float = 0.0
     ) -> None:
+        names = checked_names("classes", classes)
         super().__init__(
             in_dim,
-            len(classes),
+            len(names),
             dropout=dropout,
             name="classification",
-            classes=list(classes),
+            classes=names,
             label_smoothing=label_smoothing,
         )
-        self.classes, self.label_smoothing = tuple(classes), label_smoothing
+        self.classes, self.label_smoothing = tuple(names), label_smoothing
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss.
@@ -81,9 +85,12 @@ class MultiLabelHead(TaskHead):
 
     Args:
         in_dim: D, width of the features.
-        labels: Names, in the order of the outputs.
+        labels: Distinct names, in the order of the outputs.
         dropout: Of the pooled features.
         threshold: Probability from which a label is present.
+
+    Raises:
+        ConfigError: If there are no labels, or one is named twice.
 
     Example:
         >>> MultiLabelHead(4, labels=["AU1", "AU2"]).predict(torch.tensor([[3.0, -3.0]]))
@@ -93,10 +100,11 @@ class MultiLabelHead(TaskHead):
     def __init__(
         self, in_dim: int, labels: Sequence[str], *, dropout: float = 0.0, threshold: float = 0.5
     ) -> None:
+        names = checked_names("labels", labels)
         super().__init__(
-            in_dim, len(labels), dropout=dropout, name="multilabel", labels=list(labels), threshold=threshold
+            in_dim, len(names), dropout=dropout, name="multilabel", labels=names, threshold=threshold
         )
-        self.labels, self.threshold = tuple(labels), threshold
+        self.labels, self.threshold = tuple(names), threshold
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return binary cross entropy; ``labels`` [B, C] are 0 or 1, NaN where unknown."""

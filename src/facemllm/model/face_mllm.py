@@ -15,12 +15,14 @@ from facemllm.connectors import create_connector
 from facemllm.core.errors import CheckpointError, ConfigError
 from facemllm.encoders import create_encoder
 from facemllm.heads import create_head
+from facemllm.heads.base import check_head_name
 from facemllm.language import LanguageModel, apply_lora, load_language_model
 from facemllm.language.cache_name import CACHE_NAME
 from facemllm.language.kernels import marker, use_our_attention
 from facemllm.language.lora import lora_settings, name_tied_weights
 from facemllm.model.asking import AskingMixin
 from facemllm.model.config import FaceMLLMConfig
+from facemllm.model.features import checked_features
 from facemllm.model.passes import TrainingPass
 from facemllm.model.saving import SavingMixin
 from facemllm.model.trunk_cache import TrunkCache
@@ -183,9 +185,10 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         return self.connector(self.encoder(pixel_values))
 
     def encode(self, crops: Sequence[Any]) -> Tensor:
-        """Map face crops (RGB pictures) to the encoder's features [V, N', D']."""
+        """Map face crops (RGB) to the encoder's features [V, N', D']; a ConfigError if they are of no use."""
         pixels = self.checked_processor().pixels(crops).to(self.device, self.encoder_dtype)
-        return torch.cat([self.encoder(part) for part in pixels.split(64)])
+        features = torch.cat([self.encoder(part) for part in pixels.split(64)])
+        return checked_features(features, self.encoder, self.connector)
 
     def embed(
         self,
@@ -338,15 +341,10 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             **options: For a head given by name.
 
         Raises:
-            ConfigError: If the name is taken, empty or has a dot in it.
+            ConfigError: If the name is taken or cannot be one, or the head is no head, is of another width
+                than the encoder's features, or has wrong options.
         """
-        if not name or "." in name:
-            raise ConfigError(
-                "wrong name for a head",
-                given=repr(name),
-                expected="a name without dots, which part the names of weights",
-                do="choose another name",
-            )
+        check_head_name(name)
         if name in self.heads:
             raise ConfigError(
                 "head exists already",
@@ -354,11 +352,16 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
                 expected="a new name",
                 do=f"del model.heads[{name!r}] first",
             )
-        module = (
-            create_head(head, in_dim=self.encoder.embed_dim, **options) if isinstance(head, str) else head
-        )
+        module = create_head(head, in_dim=self.encoder.embed_dim, **options)
+        spec: Any = getattr(module, "spec", None)
+        if not isinstance(spec, Mapping):
+            raise ConfigError(
+                "cannot add this head",
+                given=f"{type(head).__name__}, which does not tell what builds it again",
+                expected="a name, or a TaskHead (or another module with spec, as create_head takes it)",
+                do="derive it from facemllm.heads.TaskHead",
+            )
         self.heads[name] = module.to(self.device)
-        spec: Any = module.spec
         self.config.heads = {**(self.config.heads or {}), name: _without(spec, "in_dim")}
         return module
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from facemllm.core.errors import CheckpointError, FaceMLLMError
 from facemllm.core.hub import check_model_name
 from facemllm.language import refuse_remote_code
+from facemllm.model.options import check_loading_options, unknown_option
 from facemllm.processing.llava import LlavaFaceProcessor
 from facemllm.processing.processor import FaceProcessor
 
@@ -25,12 +27,22 @@ class SavingMixin:
         Args:
             save_directory: A folder, made if needed.
             **options: As for ``PreTrainedModel.save_pretrained``, such as ``max_shard_size``.
+
+        Raises:
+            CheckpointError: If there can be no such folder, or nothing can be written into it.
         """
-        super().save_pretrained(save_directory, **options)  # type: ignore[misc]
-        if self.processor is not None:
-            self.processor.save_pretrained(save_directory)
-        if self.config.lora:
-            self.language_model.save_pretrained(Path(save_directory) / "lora")
+        if not isinstance(save_directory, (str, os.PathLike)) or not str(save_directory):
+            raise _not_saved(repr(save_directory))
+        folder = Path(save_directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            super().save_pretrained(folder, **options)  # type: ignore[misc]
+            if self.processor is not None:
+                self.processor.save_pretrained(folder)
+            if self.config.lora:
+                self.language_model.save_pretrained(folder / "lora")
+        except OSError as error:
+            raise _not_saved(f"{error.filename or folder}: {error.strerror or error}") from error
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *args: Any, **options: Any) -> Any:
@@ -43,7 +55,7 @@ class SavingMixin:
 
         Raises:
             CheckpointError: If it is missing or incomplete, is a pickle, is of another kind of model, or asks
-                for code to be run.
+                for code to be run; or if an option is unknown or cannot be met here.
         """
         if options.pop("trust_remote_code", False):
             raise CheckpointError(
@@ -52,6 +64,7 @@ class SavingMixin:
                 expected="a checkpoint that is data",
                 do="leave the option out",
             )
+        check_loading_options(options)
         hub = {key: options[key] for key in HUB_OPTIONS if key in options}
         kind = read_config(name, **hub).get("model_type")
         if kind != "facemllm":
@@ -89,6 +102,15 @@ class SavingMixin:
         return (model, info) if want_info else model
 
 
+def _not_saved(given: str) -> CheckpointError:
+    return CheckpointError(
+        "cannot save the model",
+        given=given,
+        expected="a folder, or where one can be made, with the right to write and room",
+        do="pass another folder",
+    )
+
+
 def read_config(name: str | Path, **hub: Any) -> dict[str, Any]:
     """Read config.json as plain JSON, before any class is chosen by it.
 
@@ -111,7 +133,12 @@ def _read_json(name: str | Path, file: str, hub: dict[str, Any]) -> dict[str, An
         if not isinstance(values, dict):
             raise ValueError("not an object")
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}", given=name, expected="JSON", do=str(error)) from None
+        raise CheckpointError(
+            f"cannot read {file}",
+            given=f"{name}: {error}",
+            expected="one JSON object",
+            do="save the model again with save_pretrained, or copy or download the file again",
+        ) from None
     return values
 
 
@@ -137,9 +164,13 @@ def loaded(load: Callable[[], Any], name: str | Path) -> Any:
     except FaceMLLMError:
         raise
     except Exception as error:  # transformers, hub and safetensors each raise their own
+        if (told := unknown_option(error, name)) is not None:
+            raise told from error
+        files = isinstance(error, OSError)  # of the system, or of the hub
         raise CheckpointError(
             "cannot load a model",
             given=f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]})",
             expected="'facemllm-tiny', or what save_pretrained wrote, in a folder or on the hub",
-            do="check the name and the files; offline, download the model first",
-        ) from error
+            do="check the name and the files; offline, download the model first" if files
+            else "mend what stands in the brackets: an option, or a damaged file",
+        ) from error  # fmt: skip

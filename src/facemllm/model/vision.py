@@ -67,6 +67,6 @@ def views(
             given=f"a picture of {picture.width}x{picture.height} pixels"
             + (f" ({image})" if isinstance(image, str) else ""),
             expected="at least one visible face",
-            do="use a clearer or closer photo; if the picture already is a face crop, pass crop='none'",
+            do="use a clearer or closer photo; if it already is a face crop, pass crop='none' (--crop none)",
         )
     return [View(processor.crop(picture).image, None)]

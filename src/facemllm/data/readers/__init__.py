@@ -122,7 +122,7 @@ def stream_dataset(
         facemllm.core.errors.DatasetError: cannot find the dataset fairface in nowhere
           given:    a folder that does not exist
           expected: fairface_label_{train,val}.csv (file,age,gender,race,...) beside train/ and val/
-          do:       pass as root the folder that holds these files; in a recipe: name it as `path`
+          do:       pass as root (--root; train: --data) the folder with these files; in a recipe: as `path`
     """
     reader = READERS.create(name, root=root, strict=strict, seed=seed, **options)
     if split not in ("all", *reader.splits):
@@ -163,7 +163,7 @@ def read_dataset(
         facemllm.core.errors.DatasetError: cannot find the dataset fairface in nowhere
           given:    a folder that does not exist
           expected: fairface_label_{train,val}.csv (file,age,gender,race,...) beside train/ and val/
-          do:       pass as root the folder that holds these files; in a recipe: name it as `path`
+          do:       pass as root (--root; train: --data) the folder with these files; in a recipe: as `path`
     """
     stream = stream_dataset(name, root, split, strict, seed=seed, **options)
     samples = list(stream)

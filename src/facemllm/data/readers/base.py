@@ -151,7 +151,7 @@ class Reader(ABC):
             f"cannot find the dataset {self.name} in {root}",
             given=_contents(root),
             expected=self.layout,
-            do="pass as root the folder that holds these files; in a recipe: name it as `path`",
+            do="pass as root (--root; train: --data) the folder with these files; in a recipe: as `path`",
         )
 
 
