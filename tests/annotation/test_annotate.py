@@ -363,7 +363,7 @@ def test_a_budget_ends_the_run_cleanly_and_a_larger_one_goes_on(tmp_path):
     assert summary.totals.records == 10
     assert summary.totals.sent == summary.totals.records, "what was begun was finished"
     summary, _ = run(tmp_path, lambda question, _: answer(question), 40, budget=Budget(images=25))
-    assert (summary.stopped, summary.totals.records) == ("budget", 25)
+    assert (summary.stopped, summary.totals.records) == ("limit", 25)
     summary, _ = run(tmp_path, lambda question, _: answer(question), 40)
     assert (summary.stopped, summary.totals.records) == (None, 40)
 
