@@ -259,6 +259,18 @@ def test_a_bad_answer_is_asked_again_once_with_what_is_wrong(tmp_path):
     assert summary.totals.sent == 6
 
 
+def test_a_caption_with_an_unasked_trait_is_asked_for_again_and_never_stored(tmp_path):
+    def script(question, _):
+        if question.turns and question.item != "p/0001":
+            assert "the caption says 'bride'" in question.turns[0][1]
+            return answer(question)
+        return answer(question, caption="The bride smiles and looks at the camera.")
+
+    run(tmp_path, script, 3)
+    assert [record["caption"] for record in stored(tmp_path, "record")] == [CAPTION] * 2
+    assert [reject["reason"] for reject in stored(tmp_path, "reject")] == ["unasked_trait"]
+
+
 @pytest.mark.parametrize(
     ("bad", "reason", "requests"),
     [
@@ -351,7 +363,7 @@ def test_a_budget_ends_the_run_cleanly_and_a_larger_one_goes_on(tmp_path):
     assert summary.totals.records == 10
     assert summary.totals.sent == summary.totals.records, "what was begun was finished"
     summary, _ = run(tmp_path, lambda question, _: answer(question), 40, budget=Budget(images=25))
-    assert (summary.stopped, summary.totals.records) == ("budget", 25)
+    assert (summary.stopped, summary.totals.records) == ("limit", 25)
     summary, _ = run(tmp_path, lambda question, _: answer(question), 40)
     assert (summary.stopped, summary.totals.records) == (None, 40)
 

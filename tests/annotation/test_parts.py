@@ -22,7 +22,7 @@ from facemllm.annotation.agreement import agreement_report
 from facemllm.annotation.answer import Fault, Given, answer_model, read_answer, schema_of
 from facemllm.annotation.budget import Budget, Estimate
 from facemllm.annotation.entries import Totals, Usage
-from facemllm.annotation.wording import check_caption, neutral
+from facemllm.annotation.wording import check_caption, check_traits, neutral
 from facemllm.core.errors import ConfigError, DatasetError
 
 PROMPT = load_prompt("face")
@@ -224,6 +224,7 @@ def test_the_schema_is_plain_and_closed():
         "The person has short brown hair and smiles.", "Short brown hair, eyeglasses, slight smile.",
         "A smiling face.", "This photo shows a person with long, wavy hair who is looking at the camera.",
         "One. Two of them. Three are there. Four. Five is the last.",
+        "An elderly person, around 80 years old.", "Curly ginger locks.", "Person in cap, grinning.",
     ],
 )  # fmt: skip
 def test_english_captions_pass(caption):
@@ -239,6 +240,8 @@ def test_english_captions_pass(caption):
         ("A pessoa olha para a câmera com óculos.", "wrong_language"),
         ("Una persona con capelli corti sorride in camera.", "wrong_language"),
         ("Een persoon met kort haar glimlacht naar de camera.", "wrong_language"),
+        ("Ein Kind lacht.", "wrong_language"),
+        ("Un niño sonríe.", "wrong_language"),
         ("一位戴眼镜的人在微笑", "wrong_language"),
         ("Человек с короткими волосами.", "wrong_language"),
         ("", "caption"),
@@ -258,10 +261,54 @@ def test_other_captions_do_not(caption, reason):
         ("A person with black hair and a white shirt.", "A person with black hair and a white shirt."),
         ("An hour ago. His eyes are brown.", "An hour ago. Their eyes are brown."),
         ("The human looks at the female.", "The human looks at the person."),
+        ("A policeman and two policewomen.", "A police officer and two police officers."),
+        ("A schoolgirl smiles.", "A schoolchild smiles."),
+        ("An actress beside a grandmother.", "An actor beside a grandparent."),
+        ("A fisherman and an Asian businessman.", "A fisher and a businessperson."),
+        ("A male face; a teenage girl in a cowboy hat.", "A face; a teenager in a wide-brimmed hat."),
     ],
 )
 def test_perceived_traits_leave_captions(before, after):
     assert neutral(before, PROMPT.file) == (after, before != after)
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ("The bride smiles.", "unasked_trait"),
+        ("A nun in a dark habit.", "unasked_trait"),
+        ("A snowwoman.", "unasked_trait"),
+        ("The person is male.", "unasked_trait"),
+        ("The jaw is masculine.", "unasked_trait"),
+        ("A Korean actor smiles.", "unasked_trait"),
+        ("The person looks Mexican.", "unasked_trait"),
+        ("The person is Asian.", "unasked_trait"),
+        ("The hair is in an African hairstyle.", "unasked_trait"),
+        ("A Latina with long hair.", "unasked_trait"),
+        ("A dark-skinned person.", "unasked_trait"),
+        ("A person with smooth, fair skin.", "unasked_trait"),
+        ("The person has light brown skin.", "unasked_trait"),
+        ("The skin tone is dark.", "unasked_trait"),
+        ("The person is Black.", "unasked_trait"),
+        ("A with long hair.", "broken_caption"),
+        ("The person holds a.", "broken_caption"),
+        # what must pass
+        ("The human smiles; specimens and abdomen aside.", None),
+        ("A person with black hair, a white shirt and clear skin.", None),
+        ("The hair is black. White teeth and nail polish, in a French braid.", None),
+        ("Dark hair, clear skin and brown eyes.", None),
+        ("An old man and his wife, a policewoman.", None),  # after they are replaced
+        ("The light is even, and the person looks at the camera with a smile.", None),
+    ],
+)
+def test_what_cannot_be_made_neutral_is_not_used(caption, reason):
+    fault = check_traits(caption, PROMPT.file)
+    assert (fault and fault.reason) == reason
+
+
+def test_a_word_of_a_trait_that_was_asked_for_is_no_fault():
+    assert check_traits("The Korean bride smiles.", PROMPT.file, ["gender", "ethnicity"]) is None
+    assert check_traits("The Korean bride smiles.", PROMPT.file, ["gender"]).reason == "unasked_trait"
 
 
 def test_traits_that_were_asked_for_stay():
@@ -286,8 +333,8 @@ def test_gender_and_ethnicity_are_asked_only_by_name():
 
 def test_the_prompt_is_pinned():
     """A prompt is part of every label made with it. Whoever changes it raises its version and this hash."""
-    assert PROMPT.version == "face/1"
-    assert PROMPT.hash == "3b925f6dcf71dc0bef3e4b0619a6446a174eac1dc65f9ce30b2d23d76c53d47a"
+    assert PROMPT.version == "face/2"
+    assert PROMPT.hash == "8f96549bac465ee07d045186673bf52c90e5256b8912a13af6a2d906d6413ca4"
 
 
 def test_the_hash_covers_everything(tmp_path):

@@ -67,6 +67,18 @@ def test_replay_writes_records_rejects_and_a_summary(annotate, crops, recorded, 
     assert "too_small" in out
 
 
+def test_a_run_that_its_limit_ended_says_so(annotate, crops, recorded, tmp_path):
+    arguments = ("--images", crops, "--out", tmp_path / "out", "--annotator", "replay", "--replay", recorded,
+                 "--crop", "none")  # fmt: skip
+    _, out, _ = annotate(*arguments, "--limit", "2")
+    assert "2 records" in out
+    assert "--limit" in out
+    assert "budget" not in out
+    _, out, _ = annotate(*arguments)
+    assert "4 records" in out
+    assert "--limit" not in out
+
+
 def test_a_dry_run_needs_no_server_and_makes_no_folder(annotate, crops, tmp_path):
     pytest.importorskip("openai", reason="needs facemllm[annotate]")
     common = ("--images", crops, "--out", tmp_path / "out", "--endpoint", "http://localhost:1/v1",

@@ -33,6 +33,7 @@ def test_counts_are_printed_and_saved_with_plots_and_a_sheet(run, fairface, tmp_
     assert result.exit_code == 0
     assert "fairface: 12 samples" in result.stdout
     assert "CC BY 4.0" in result.stdout
+    assert "perceived gender female 4, male 8" in result.stdout
     assert "image not found" in result.stdout
     report = json.loads((out / "stats.json").read_text())
     assert report["labels"]["gender"]["counts"] == {"female": 4, "male": 8}

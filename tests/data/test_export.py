@@ -77,4 +77,5 @@ def test_unknown_formats_and_nothing_to_export(samples, tmp_path):
     with pytest.raises(DatasetError, match="unknown format of an export"):
         export_dataset(samples, ask, tmp_path, "coco")
     with pytest.raises(DatasetError, match="nothing to export"):
-        export_dataset(samples[2:], ask, tmp_path, "llava")
+        export_dataset(samples[2:], ask, tmp_path / "out", "llava")
+    assert not (tmp_path / "out").exists()

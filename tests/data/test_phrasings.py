@@ -1,4 +1,5 @@
 import random
+import re
 
 import pytest
 
@@ -6,6 +7,7 @@ from facemllm.core.errors import DatasetError
 from facemllm.data import TASKS
 from facemllm.data.phrasings import Phrasing, layouts, pick, question_set, unknown_set, usable
 from facemllm.data.unknown import unknown_templates
+from facemllm.data.vocabularies import AGE_BINS
 
 _SETS = [task for task in TASKS if task != "unknown"]
 
@@ -41,6 +43,18 @@ def test_each_list_has_something_for_training_and_something_held_out(task):
 def test_the_canonical_question_is_one_trained_on(task):
     found = question_set(task)
     assert found.canonical in {phrasing.text for phrasing in usable(found.open or found.yes_no, "train")}
+
+
+def test_an_age_group_is_what_is_asked_for():
+    """The answer "3-9" tells neither a decade nor whether somebody is an adult."""
+    texts = [phrasing.text for phrasing in question_set("age_bin").open]
+    other = re.compile(
+        r"adult|eighteen|minors|juvenile|teen|senior|child|elder|infant|bab(y|ies)|decade|(thir|for|fif)t(y|ies)|\d0s",
+        re.IGNORECASE,
+    )
+    assert other.search("Which decade of life is this person in?")
+    assert not [text for text in texts if other.search(text)]
+    assert {name for text in texts for name in re.findall(r"\d+-\d+", text)} <= set(AGE_BINS)
 
 
 def test_no_question_is_both_answerable_and_unknown():

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from facemllm.data import FaceSample, Statistics
-from facemllm.data.figures import draw_all, draw_sheet
+from facemllm.data.figures import draw_all, draw_sheet, plots_of
 
 
 def face(number, **fields):
@@ -52,6 +52,12 @@ def test_angles_are_ordered_by_value():
     ]
     counts = Statistics(samples).to_dict()["labels"]["pan"]["counts"]
     assert list(counts) == ["-90 to -76", "-15 to -1", "0 to 14", "15 to 29", "90 to 104"]
+
+
+def test_plots_say_that_gender_is_perceived(found):
+    titles = {name: title for name, title, _ in plots_of(found)}
+    assert titles["labels_gender.png"] == "labels: perceived gender"
+    assert titles["labels_age.png"] == "labels: age"
 
 
 def test_plots_and_a_sheet_are_drawn(found, tmp_path):

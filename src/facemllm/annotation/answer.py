@@ -36,7 +36,7 @@ class Fault:
 
     Attributes:
         reason: A word that is counted: ``cut``, ``not_json``, ``wrong_schema``, ``wrong_language``,
-            ``caption``, ``refused``.
+            ``caption``, ``unasked_trait``, ``broken_caption``, ``refused``.
         detail: What exactly, in words that an annotator can act on.
     """
 

@@ -200,7 +200,7 @@ class Engine:
                     self._under_way += 1
                     return True
                 if self._under_way == 0 or (new and self.budget.full(spent)):
-                    self.stopped = "budget"
+                    self.stopped = "limit" if self.budget.full(spent) else "budget"
                     return False
                 await self._ended.wait()  # what is under way may turn out cheaper than it is counted
 

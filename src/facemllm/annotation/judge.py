@@ -27,7 +27,7 @@ from facemllm.annotation.entries import ANSWER, Known, Request, Usage
 from facemllm.annotation.items import Prepared
 from facemllm.annotation.prompt import Prompt
 from facemllm.annotation.records import Provenance
-from facemllm.annotation.wording import check_caption, neutral
+from facemllm.annotation.wording import check_caption, check_traits, neutral
 from facemllm.core.config import StrictModel
 
 ENDPOINT_FAILED = "endpoint_failed"
@@ -201,7 +201,8 @@ class Judge:
             reply.text, self.prompt.answer, finish=reply.finish, refusals=self.prompt.file.refusals
         )
         if isinstance(read, Given):
-            return check_caption(read.caption, self.prompt.file) or read
+            file, include = self.prompt.file, self.prompt.include
+            return check_caption(read.caption, file) or check_traits(read.caption, file, include) or read
         return read
 
     async def _send(self, question: Question, round_: int, course: _Course, ledger: Requests) -> Reply:

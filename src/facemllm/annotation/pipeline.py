@@ -36,7 +36,8 @@ class Summary:
     Attributes:
         totals: Over all runs of the folder, from the ledger.
         skipped: Pictures that had an end before this run, or came twice.
-        stopped: "budget" if the run ended before the source did; else None.
+        stopped: If the run ended before the source did: "limit" where enough pictures were asked about,
+            "budget" where more would have been spent than may be; else None.
         seconds: Of this run.
         agreement: By further judge; empty without second opinions.
         out: The folder.

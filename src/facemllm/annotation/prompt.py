@@ -38,8 +38,11 @@ class PromptFile(StrictModel):
         questions: By extra label, how it is asked.
         attributes: By name, what it means.
         frequent_words: Words that captions in the language are full of; empty for no check.
+        foreign_words: Common words of other languages that the language does not have.
         refusals: Beginnings of answers that refuse.
         neutral: By extra label, patterns of words that would tell it, and what they become.
+        tells: By extra label, patterns of words that tell it and have no neutral counterpart.
+        broken: Patterns of what is no sentence of the language.
     """
 
     version: int
@@ -51,8 +54,11 @@ class PromptFile(StrictModel):
     questions: dict[str, str] = Field(default_factory=dict)
     attributes: dict[str, str]
     frequent_words: tuple[str, ...] = ()
+    foreign_words: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     neutral: dict[str, dict[str, str]] = Field(default_factory=dict)
+    tells: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    broken: tuple[str, ...] = ()
 
 
 class Prompt:

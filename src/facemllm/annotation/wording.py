@@ -14,6 +14,7 @@ MOST_CHARACTERS = 1200
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s+[A-Z\"'(]|\s*$)")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LEAST_SHARE = 1 / 6  # of frequent words; English prose has a third to a half
+_LONG = 8  # words; a shorter text may well have no frequent word
 
 
 def check_caption(caption: str, prompt: PromptFile) -> Fault | None:
@@ -31,7 +32,7 @@ def check_caption(caption: str, prompt: PromptFile) -> Fault | None:
         return Fault("caption", "the caption is empty")
     if count_sentences(caption) > MOST_SENTENCES or len(caption) > MOST_CHARACTERS:
         return Fault("caption", f"the caption has more than {MOST_SENTENCES} sentences")
-    if prompt.frequent_words and not in_language(caption, prompt.frequent_words):
+    if prompt.frequent_words and not in_language(caption, prompt.frequent_words, prompt.foreign_words):
         return Fault("wrong_language", f"the caption is not in the language {prompt.language}")
     return None
 
@@ -47,18 +48,30 @@ def count_sentences(text: str) -> int:
     return len(ends) + bool(text[ends[-1] if ends else 0 :].strip())
 
 
-def in_language(text: str, frequent_words: Sequence[str]) -> bool:
+def in_language(text: str, frequent_words: Sequence[str], foreign_words: Sequence[str] = ()) -> bool:
     """Return whether a text seems to be in the language of some frequent words.
 
-    Words of another script count as words; a text of fewer than four words is judged by its script alone.
+    Words of another script count as words. A text with more foreign than frequent words is not in the
+    language, nor is one of eight words or more with few frequent ones; a shorter one gets the benefit of the
+    doubt.
+
+    Example:
+        >>> in_language("Curly ginger locks.", ["the", "with"], ["ein", "mit"])
+        True
+        >>> in_language("Ein Kind lacht.", ["the", "with"], ["ein", "mit"])
+        False
     """
     words = [word.lower() for word in _LETTERS.findall(text)]
     if not words:
         return False
     known, latin = _word_set(tuple(frequent_words))
+    foreign, _ = _word_set(tuple(foreign_words))
     if latin and sum(word.isascii() for word in words) < 0.6 * len(words):
         return False
-    return len(words) < 4 or sum(word in known for word in words) / len(words) >= _LEAST_SHARE
+    hits = sum(word in known for word in words)
+    if sum(word in foreign for word in words) > hits:
+        return False
+    return len(words) < _LONG or hits / len(words) >= _LEAST_SHARE
 
 
 @lru_cache(maxsize=8)
@@ -93,6 +106,33 @@ def neutral(caption: str, prompt: PromptFile, include: Collection[str] = ()) -> 
         return caption, False
     text = re.sub(r"\s+(?=[,.;])", "", text).strip()
     return text[:1].upper() + text[1:], True
+
+
+def check_traits(caption: str, prompt: PromptFile, include: Collection[str] = ()) -> Fault | None:
+    """Return why a caption cannot be used even after :func:`neutral`, or None.
+
+    Either a word that tells an unasked trait is left, or the sentence is broken.
+
+    Example:
+        >>> from facemllm.annotation.prompt import load_prompt
+        >>> file = load_prompt("face").file
+        >>> check_traits("A Korean actor smiles.", file).reason
+        'unasked_trait'
+        >>> check_traits("A Korean actor smiles.", file, ["ethnicity"]) is None
+        True
+    """
+    text, _ = neutral(caption, prompt, include)
+    for label, patterns in prompt.tells.items():
+        if label not in include and (found := _one_of(patterns).search(text)):
+            return Fault("unasked_trait", f"the caption says {found[0]!r}; leave out what tells the {label}")
+    if prompt.broken and (found := _one_of(prompt.broken).search(text)):
+        return Fault("broken_caption", f"the caption has no whole sentence around {found[0]!r}")
+    return None
+
+
+@lru_cache(maxsize=32)
+def _one_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"\b(?:{pattern})(?!\w)" for pattern in patterns), re.IGNORECASE)
 
 
 @lru_cache(maxsize=8)

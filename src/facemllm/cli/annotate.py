@@ -289,5 +289,7 @@ def _tell(summary: dict[str, Any]) -> None:
     requests, tokens = summary["requests"], summary["tokens"]
     cost = "cost unknown" if summary["cost_usd"] is None else f"${summary['cost_usd']:.4f}"
     print(f"{requests['sent']} requests, {tokens['in']:,} tokens in, {tokens['out']:,} out, {cost}")
-    if summary["stopped"]:
+    if summary["stopped"] == "limit":
+        print("--limit is reached; raise it, or leave it out, and run the same command to go on")
+    elif summary["stopped"]:
         print("stopped by the budget; raise it and run the same command to go on")

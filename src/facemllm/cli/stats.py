@@ -76,20 +76,22 @@ def stats(
 
 
 def _show(report: dict[str, Any]) -> None:
+    from facemllm.data.statistics import spoken
+
     people = f" of {report['identities']:,} people" if report["identities"] else ""
     typer.echo(f"{report['dataset']}: {report['samples']:,} samples{people}")
     typer.echo("terms      " + "; ".join(report["licences"]))
     typer.echo("consent    " + "; ".join(report["consent"]))
     typer.echo("splits     " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
     for task, entry in report["labels"].items():
-        typer.echo(f"{task:10} {_counts(entry)}")
+        typer.echo(f"{spoken(task):10} {_counts(entry)}")
     for task, named in report["named"].items():
         shares = ", ".join(f"{name} {entry['share']:.0%}" for name, entry in named.items())
         typer.echo(f"{task:10} {shares}")
     for name, entry in report["groups"].items():
         if name not in report["labels"]:
             counts = _counts(entry) if "counts" in entry else f"{entry['values']:,} values"
-            typer.echo(f"by {name:7} {counts}")
+            typer.echo(f"by {spoken(name):7} {counts}")
     if report["cannot_tell"]:
         typer.echo(
             "cannot tell " + ", ".join(f"{name} {count:,}" for name, count in report["cannot_tell"].items())

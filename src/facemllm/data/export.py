@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,17 @@ def export_dataset(
             do="name one of these",
         )
     folder, sources = Path(out), Sources()
+    found = _pairs(samples, questions, sources)
+    first = next(found, None)
+    if first is None:  # before anything is written
+        raise DatasetError(
+            "nothing to export",
+            given="no sample with a question",
+            expected="samples with labels of the tasks asked for",
+            do="name other tasks or another split",
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = _pairs(samples, questions, sources)
+    pairs = chain([first], found)
     if format == "llava":
         _write_list(folder / f"{name}.json", (llava_item(*pair) for pair in pairs))
     elif format == "llama-factory":
@@ -65,13 +75,6 @@ def export_dataset(
     else:
         _write_parquet(folder / f"{name}.parquet", (messages_item(*pair) for pair in pairs))
     manifest = sources.manifest()
-    if not manifest.records:
-        raise DatasetError(
-            "nothing to export",
-            given="no sample with a question",
-            expected="samples with labels of the tasks asked for",
-            do="name other tasks or another split",
-        )
     (folder / LICENCES).write_text(manifest.model_dump_json(indent=1, exclude={"shards"}) + "\n")
     return manifest
 

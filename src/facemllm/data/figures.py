@@ -11,6 +11,7 @@ from typing import Any
 from facemllm.core.errors import ImageError, MissingExtraError
 from facemllm.data.answers import render_age, render_pose
 from facemllm.data.schema import FaceSample
+from facemllm.data.statistics import spoken
 
 _CELL, _CAPTION, _COLUMNS = 128, 44, 8
 _MOST_BARS = 45
@@ -46,20 +47,27 @@ def draw_counts(title: str, counts: Mapping[str, int], path: Path) -> None:
 def draw_all(statistics: Mapping[str, Any], folder: Path) -> list[Path]:
     """Save a plot of every task and group; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Mapping[str, int]] = {
-        f"labels: {task}": entry["counts"] for task, entry in statistics["labels"].items()
-    }
+    saved = []
+    for name, title, counts in plots_of(statistics):
+        draw_counts(title, counts, folder / name)
+        saved.append(folder / name)
+    return saved
+
+
+def plots_of(statistics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, int]]]:
+    """Return file name, title and counts of the plot of every task and group."""
+    found: list[tuple[str, str, Mapping[str, int]]] = [
+        ("labels", task, entry["counts"]) for task, entry in statistics["labels"].items()
+    ]
     for task, named in statistics["named"].items():
-        found[f"true labels: {task}"] = {name: entry["true"] for name, entry in named.items()}
+        found.append(("true labels", task, {name: entry["true"] for name, entry in named.items()}))
     for group, entry in statistics["groups"].items():
         if "counts" in entry and group not in statistics["labels"]:
-            found[f"group: {group}"] = entry["counts"]
-    saved = []
-    for title, counts in found.items():
-        path = folder / f"{title.replace(': ', '_').replace(' ', '_')}.png"
-        draw_counts(title, counts, path)
-        saved.append(path)
-    return saved
+            found.append(("group", group, entry["counts"]))
+    return [
+        (f"{kind}_{name}.png".replace(" ", "_"), f"{kind}: {spoken(name)}", counts)
+        for kind, name, counts in found
+    ]
 
 
 def draw_sheet(samples: Sequence[FaceSample], path: Path, *, most: int = 40, seed: int = 0) -> int:

@@ -109,11 +109,13 @@ class Topic(StrictModel):
         texts: The questions, with slots filled from the words of the file.
         held_out: The whole topic is kept from training.
         unless: A task that, when trained, makes these questions answerable.
+        private: About the person, and such that no photo answers it.
     """
 
     texts: tuple[str, ...]
     held_out: bool = False
     unless: str | None = None
+    private: bool = False
 
 
 class UnknownSet(StrictModel):

@@ -10,6 +10,7 @@ from typing import Any
 
 from facemllm.data.schema import FaceSample
 
+PERCEIVED = ("gender", "ethnicity")
 _NAMED = ("attributes", "action_units", "parts")
 _STEP = {"age": 10, "pan": 15, "tilt": 15, "roll": 15}
 _MOST = 24  # group columns with more values are identities in disguise, and are counted but not listed
@@ -120,6 +121,16 @@ class Statistics:
                 if all(len(self.groups[name]) <= _MOST for name in pair)
             },
         }
+
+
+def spoken(name: str) -> str:
+    """Return how a task or group is called in front of people: gender and ethnicity are perceived, not known.
+
+    Example:
+        >>> spoken("gender"), spoken("age")
+        ('perceived gender', 'age')
+    """
+    return f"perceived {name}" if name in PERCEIVED else name
 
 
 def _bin(value: float, width: int) -> str:

@@ -44,12 +44,33 @@ def write_unknown(rng: random.Random, split: str = "train", tasks: Collection[st
     return QA(question=question, answer=UNKNOWN, task="unknown")
 
 
-def unknown_templates(split: str = "train", tasks: Collection[str] = ()) -> list[str]:
-    """Return the questions, slots unfilled, that a split may use."""
+def write_private(rng: random.Random, split: str = "train") -> list[QA]:
+    """Write a question about the person that no photo of a face answers, such as a name or a job.
+
+    "I don't know." is right for any model here, also one that sees and knows more than faces.
+
+    Returns:
+        One question, or none where the split has no such topic: none is held out from training.
+
+    Example:
+        >>> [qa] = write_private(random.Random(1))
+        >>> qa.question, qa.answer
+        ('On which street does this person live?', "I don't know.")
+    """
+    found = unknown_templates(split, private=True)
+    questions = [_fill(rng.choice(found), rng)] if found else []
+    return [QA(question=question, answer=UNKNOWN, task="unknown") for question in questions]
+
+
+def unknown_templates(
+    split: str = "train", tasks: Collection[str] = (), *, private: bool = False
+) -> list[str]:
+    """Return the questions, slots unfilled, that a split may use; ``private`` leaves out all other topics."""
     return [
         text
         for topic in unknown_set().topics.values()
         if topic.unless not in tasks and (split == "all" or topic.held_out == (split != "train"))
+        if topic.private or not private
         for text in topic.texts
     ]
 

@@ -14,7 +14,7 @@ from facemllm.data.phrasings import Phrasing, pick, question_set
 from facemllm.data.places import ask_location, ask_parts
 from facemllm.data.schema import QA, FaceSample, Form
 from facemllm.data.units import ask_units, unit_name
-from facemllm.data.unknown import write_unknown
+from facemllm.data.unknown import write_private, write_unknown
 from facemllm.data.untold import ask_untold
 from facemllm.data.vocabularies import MAX_AGE, age_bin, age_range, rivals
 
@@ -70,6 +70,7 @@ def write_questions(
     *,
     forms: Collection[Form] = FORMS,
     attributes: int = 8,
+    private: bool = False,
 ) -> list[QA]:
     """Write questions about a face, one of each form for every task that the sample has a label for.
 
@@ -81,6 +82,8 @@ def write_questions(
         split: ``train`` uses the phrasings for training, ``all`` all, any other the held-out ones only.
         forms: Which forms of questions. ``multiple``, of which several options may be right, only if named.
         attributes: At most so many attributes are asked about.
+        private: Questions without an answer ask about the person (a name, a job), never about other things:
+            for models that know other things.
 
     Returns:
         In the order of :data:`TASKS`. Tasks the sample has no label for are passed over.
@@ -106,7 +109,11 @@ def write_questions(
     found: list[QA] = []
     for task in TASKS:
         if task in tasks:
-            found += _write_task(task, sample, rng, tasks, split, attributes)
+            found += (
+                write_private(rng, split)
+                if private and task == "unknown"
+                else _write_task(task, sample, rng, tasks, split, attributes)
+            )
     if sample.cannot_tell:
         found += ask_untold(sample, tasks, split, rng)
     if "multiple" in forms:

@@ -59,6 +59,62 @@ def test_csv_broken(layout, forge):
     }
 
 
+def own(tmp_path, forge, header, *rows):
+    forge.lines(tmp_path / "my.csv", header, *rows)
+    forge.picture(tmp_path / "a.jpg")
+    return tmp_path
+
+
+def test_a_misspelt_column_is_told_and_under_strict_refused(tmp_path, forge, caplog):
+    root = own(tmp_path, forge, "image,agee,Expression,notes", "a.jpg,30,happy,x")
+    [sample] = read_dataset("csv", root)
+    assert sample.labels == {}
+    assert "agee (did you mean age?), Expression (did you mean expression?), notes" in caplog.text
+    with pytest.raises(DatasetError, match="columns of unknown names") as caught:
+        read_dataset("csv", root, strict=True)
+    assert "agee (did you mean age?)" in caught.value.given
+    own(tmp_path, forge, "image,age,notes", "a.jpg,30,x")
+    assert len(read_dataset("csv", root, strict=True)) == 1  # a column of another meaning is no mistake
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "says"),
+    [
+        (b"image,age,age\na.jpg,3,4\n", "has a column twice", "age"),
+        ("image,caption\na.jpg,Zo\u00eb\n".encode("latin1"), "is not in UTF-8", "line 2"),
+        ("image,caption\na.jpg,x\n".encode("utf-16"), "is not in UTF-8", "line 1"),
+        (b"picture,age\na.jpg,3\n", "has no column of pictures", "columns picture, age"),
+        (b"Image,age\na.jpg,3\n", "has no column of pictures", "to image"),
+        (b"image;age\na.jpg;3\n", "has no column of pictures", "commas"),
+        (b"", "is empty", "without a line"),
+    ],
+)
+def test_each_fault_of_a_csv_file_has_its_own_error(tmp_path, forge, content, what, says):
+    forge.picture(tmp_path / "a.jpg")
+    (tmp_path / "my.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"my.csv {what}") as caught:
+        read_dataset("csv", tmp_path)
+    assert says in str(caught.value)
+
+
+def test_several_csv_files_of_pictures_are_named(tmp_path, forge):
+    root = own(tmp_path, forge, "image,age", "a.jpg,3")
+    forge.lines(tmp_path / "other.csv", "person,height", "ada,170")
+    assert len(read_dataset("csv", root)) == 1
+    forge.lines(tmp_path / "second.csv", "image,age", "a.jpg,3")
+    with pytest.raises(DatasetError, match="several csv files") as caught:
+        read_dataset("csv", root)
+    assert caught.value.given == "my.csv, second.csv"
+
+
+def test_splits_in_capitals_and_incomplete_boxes(tmp_path, forge):
+    root = own(tmp_path, forge, "image,split,x1,y1,x2,y2", "a.jpg,Train,1,2,30,40", "a.jpg,TEST,,,,",
+               "a.jpg,val,1,2,,40")  # fmt: skip
+    dataset = read_dataset("csv", root)
+    assert [(sample.split, sample.box) for sample in dataset] == [("train", (1, 2, 30, 40)), ("test", None)]
+    assert dataset.skipped.reasons == {"box is incomplete: it needs x1, y1, x2 and y2, or none of them": 1}
+
+
 def test_folders_with_and_without_splits(layout, tmp_path, forge):
     dataset = read_dataset("folder", layout("folder"))
     assert sorted((s.split, s.labels["expression"]) for s in dataset) == [
