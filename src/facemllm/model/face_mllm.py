@@ -119,7 +119,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
         *,
         encoder: str | nn.Module,
         connector: str | nn.Module = "mlp",
-        language_model: str | LanguageModel,
+        language_model: str | LanguageModel | nn.Module,
         tokenizer: Any = None,
         crop: str = "face",
         crop_scale: float = 1.1,
@@ -130,7 +130,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             encoder: Name or instance, see ``create_encoder``.
             connector: Name or instance, see ``create_connector``.
             language_model: Source or instance, see ``load_language_model``.
-            tokenizer: Replaces the language model's own.
+            tokenizer: Replaces the language model's own; needed with a causal LM of transformers.
             crop: "face" or "none".
             crop_scale: Side of the crop over the longer side of the face box.
 
@@ -138,7 +138,7 @@ class FaceMLLM(SavingMixin, AskingMixin, PreTrainedModel, GenerationMixin):  # t
             ConfigError: If the widths of instances do not fit together.
         """
         vision: Any = create_encoder(encoder)
-        llm = load_language_model(language_model)
+        llm = load_language_model(language_model, tokenizer=tokenizer)
         joint: Any = connector
         if isinstance(connector, str):
             joint = create_connector(connector, in_dim=vision.embed_dim, out_dim=llm.embed_dim)
