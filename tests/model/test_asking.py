@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from facemllm.core.errors import ConfigError
+from facemllm.core.errors import ConfigError, ImageError
 
 
 @pytest.fixture
@@ -27,3 +27,23 @@ def test_options_and_heads_are_had_of_every_face(small_model, pair, portrait):
     assert small_model.predict([], head="mood") == []
     with pytest.raises(ConfigError, match="cannot choose faces"):
         small_model.predict(pair, head="mood", faces="first")
+
+
+def test_what_cannot_be_looked_at_is_skipped_and_the_others_are_answered(
+    small_model, portrait, tmp_path, caplog
+):
+    (tmp_path / "text.jpg").write_text("not a photo")
+    photos = [portrait, tmp_path / "text.jpg", Image.new("RGB", (300, 200), "green"), portrait]
+    options = {"on_no_face": "skip"}
+    first, text, green, last = small_model.ask(photos, "a?", max_new_tokens=2, **options)
+    assert (text, green) == (None, None)
+    assert first.text == last.text == small_model.ask(portrait, "a?", max_new_tokens=2).text
+    assert "photo 1 is skipped: cannot read" in caplog.text
+    assert "photo 2 is skipped: no face found" in caplog.text
+    every = small_model.ask(photos, ["a?", "b?"], faces="all", max_new_tokens=2, **options)
+    assert [len(faces) for faces in every] == [1, 0, 0, 1]
+    nothing = small_model.choose(photos[1:3], "a?", ["yes", "no"], **options)
+    assert nothing == [None, None]
+    assert small_model.ask(photos[1], "a?", **options) is None
+    with pytest.raises(ImageError):
+        small_model.ask(photos, "a?", max_new_tokens=2)

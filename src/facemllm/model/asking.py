@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import Any
 
 import torch
 
-from facemllm.core.errors import ConfigError
+from facemllm.core.errors import ConfigError, ImageError, NoFaceError
 from facemllm.model import engine, plain
 from facemllm.model.answers import Answer
 from facemllm.model.packing import split
 from facemllm.model.requests import check_lengths, checked_count, checked_options, checked_questions
 from facemllm.model.vision import View, views
 from facemllm.processing.template import IGNORE, Encoded
+
+_log = logging.getLogger(__name__)
 
 DESCRIBE = "Describe this face."
 
@@ -51,7 +54,9 @@ class AskingMixin:
             max_new_tokens: Longest answer, in tokens.
             crop: "face" to find the face, "none" if the picture is a face crop; None for the model's default.
             faces: "largest" for the most prominent face, "all" for every face.
-            on_no_face: "error", or "whole" to take the whole picture where no face is found.
+            on_no_face: "error"; "whole" to take the whole picture where no face is found; or "skip" to give
+                None for a photo that has no face or cannot be read (with all faces: an empty list), and
+                go on with the others. A warning names it.
             detector: Name or instance of a face detector.
             batch_size: How many answers are generated together.
 
@@ -162,7 +167,7 @@ class AskingMixin:
             )
         seen = _seen(self, image, faces, crop, on_no_face, detector)
         if not seen.flat:
-            return []
+            return seen.results([])
         module = self.heads[head]
         return seen.results(module.predict(module(self.encode([view.crop for view in seen.flat]))))
 
@@ -190,7 +195,7 @@ class _Seen:
         """Return what was found of each view in the shape in which photos and faces were asked for."""
         following = iter(found)
         photos = [[next(following) for _ in photo] for photo in self.photos]
-        shaped = photos if self.every else [faces[0] for faces in photos]
+        shaped = photos if self.every else [faces[0] if faces else None for faces in photos]
         return shaped if self.many else shaped[0]
 
 
@@ -201,9 +206,17 @@ def _seen(model: Any, image: Any, faces: str, crop: str | None, on_no_face: str,
             "cannot choose faces", given=repr(faces), expected="'largest' or 'all'", do="choose one"
         )
     many, most = isinstance(image, (list, tuple)), None if faces == "all" else 1
-    options = {"crop": crop or model.config.crop, "on_no_face": on_no_face, "detector": detector}
-    processor = model.checked_processor()
-    photos = [views(picture, processor, **options)[:most] for picture in (image if many else [image])]
+    options = {"crop": crop or model.config.crop, "detector": detector}
+    options["on_no_face"] = "error" if on_no_face == "skip" else on_no_face
+    processor, photos = model.checked_processor(), []
+    for number, picture in enumerate(image if many else [image]):
+        try:
+            photos.append(views(picture, processor, **options)[:most])
+        except (ImageError, NoFaceError) as error:
+            if on_no_face != "skip":
+                raise
+            _log.warning("photo %d is skipped: %s", number, error)
+            photos.append([])
     return _Seen(photos, many, faces == "all")
 
 
