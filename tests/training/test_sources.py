@@ -63,7 +63,7 @@ def test_a_folder_of_the_recipe_that_is_not_there(made_faces, tmp_path):
 
     with pytest.raises(DatasetError, match=r"of the recipe, csv(?s:.)*path: photoz, which is .*photoz"):
         samples({"dataset": "csv", "path": "photoz"})
-    with pytest.raises(DatasetError, match=r"cannot find the dataset csv(?s:.)*recipe: name it as `path`"):
+    with pytest.raises(DatasetError, match=r"cannot find the dataset csv(?s:.)*recipe: as `path`"):
         samples({"dataset": "csv"})
     with pytest.raises(ConfigError, match=r"stages\.0\.data"):
         ThreeStageRecipe.load("tiny", ("stages.0.data=[{dataset: csv, path: ''}]",))
