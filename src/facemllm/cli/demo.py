@@ -29,17 +29,18 @@ def demo(
     portrait = str(files("facemllm") / "assets" / "portrait.jpg")
     check_destination(out, portrait)
     loaded = load_model(model)
-    answers = loaded.ask(portrait, QUESTIONS, faces="all")
-    description = loaded.describe(portrait, faces="all")
-    answers = [[*of_face, said] for of_face, said in zip(answers, description, strict=True)]
+    from facemllm.model.asking import DESCRIBE  # after the libraries underneath were silenced
+
+    answers = loaded.ask(portrait, [*QUESTIONS, DESCRIBE], faces="all")
     save_picture(portrait, answers, out)
+    *answered, description = answers[0]
     if json:
         print_json(
             {
                 "model": model,
                 "picture": out,
-                "answers": [a.to_dict() for a in answers[0][:-1]],
-                "description": description[0].text,
+                "answers": [a.to_dict() for a in answered],
+                "description": description.text,
             }
         )
         return

@@ -70,9 +70,6 @@ def evaluate(
     run of another model, dataset, split or setting is refused unless --overwrite is given. Under `torchrun`
     or `accelerate launch`, every process asks about its share of the pictures.
     """
-    from facemllm.data import stream_dataset
-
-    stream_dataset(dataset, root, split)  # nothing is read yet, but what is missing is said at once
     from facemllm.evaluation import evaluate as run
     from facemllm.evaluation.models import kind_of
     from facemllm.evaluation.spread import processes

@@ -58,7 +58,7 @@ def check_model_name(
     if place.is_dir():
         inside = place / subfolder
         problem = None if (inside / "config.json").is_file() else f"the folder {inside} has no config.json"
-        if pickles := _only_pickles(inside):
+        if pickles := only_pickles(inside):
             problem = f"the folder {inside}, whose weights are pickles ({', '.join(pickles[:3])})"
             do = "pickles can run code and are refused: convert the weights to safetensors"
     elif text in BUILT_IN:
@@ -90,8 +90,8 @@ def _no_model(given: str, do: str) -> CheckpointError:
     )
 
 
-def _only_pickles(folder: Path) -> list[str]:
-    """Return the names of weights that are pickles, where there are no others."""
+def only_pickles(folder: Path) -> list[str]:
+    """Return the names of weights that are pickles, where there are no safetensors beside them."""
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return []
     return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLED)

@@ -93,7 +93,7 @@ def recall_interval(
         count: How many kinds there are.
     """
     found = binned_interval((hits, np.ones_like(hits)), kinds, clusters, count, mean_recall_of)
-    return found if found is None else _widened(found, _numbered(clusters)[1])
+    return _widened(found, clusters)
 
 
 def binned_interval(
@@ -168,14 +168,14 @@ def share_interval(hits: Array, clusters: Sequence[Any]) -> Interval | None:
         >>> share_interval(np.ones(33), range(33)).to_list()
         [0.89573, 1.0]
     """
-    found = mean_interval(hits, clusters)
-    return found if found is None else _widened(found, _numbered(clusters)[1])
+    return _widened(mean_interval(hits, clusters), clusters)
 
 
-def _widened(found: Interval, count: int) -> Interval:
+def _widened(found: Interval | None, clusters: Sequence[Any]) -> Interval | None:
     """Return Wilson's interval for a share that is the same in every resample, others as they are."""
-    if found.high - found.low > _NO_WIDTH:
+    if found is None or found.high - found.low > _NO_WIDTH:
         return found
+    _, count = _numbered(clusters)
     stats = need("scipy.stats", "intervals")
     share = min(max(found.low, 0.0), 1.0)
     bounds = stats.binomtest(round(share * count), count).proportion_ci(LEVEL, method="wilson")

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from facemllm.core.errors import CheckpointError, ConfigError
+from facemllm.core.hub import only_pickles
 from facemllm.language.lora import LoraOptions, apply_lora
 from facemllm.language.model import LanguageModel
 from facemllm.language.quantize import (
@@ -30,7 +31,6 @@ from facemllm.processing.template import PLAIN_CHAT_TEMPLATE
 logger = logging.getLogger(__name__)
 
 _PACKAGE = "package:"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 
 def load_language_model(
@@ -251,7 +251,7 @@ def _refuse_unsafe(source: str, where: str, options: dict[str, Any]) -> None:
     refuse_remote_code(config, source=f"config.json of {source}")
     refuse_remote_code(tokenizer_config, source=f"tokenizer_config.json of {source}")
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        pickles = only_pickles(folder)
         raise CheckpointError(
             f"{source} has no safetensors file",
             given=f"only pickles, which can run code: {', '.join(pickles)}"

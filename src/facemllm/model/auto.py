@@ -9,7 +9,6 @@ from typing import Any
 from facemllm.core.hub import BUILT_IN
 from facemllm.model.face_mllm import FaceMLLM
 from facemllm.model.llava import from_llava
-from facemllm.model.options import check_loading_options
 from facemllm.model.saving import HUB_OPTIONS, loaded, read_config
 
 
@@ -39,7 +38,6 @@ class AutoFaceMLLM:
             CheckpointError: See :meth:`FaceMLLM.from_pretrained`.
         """
         options.setdefault("dtype", "float32" if str(name) in BUILT_IN else "auto")
-        check_loading_options(options)
         if str(name) in BUILT_IN and not Path(name).is_dir():
             name = str(files("facemllm") / "assets" / str(name))
         hub = {key: options[key] for key in HUB_OPTIONS if key in options}

@@ -11,6 +11,7 @@ from facemllm.core.errors import CheckpointError
 from facemllm.encoders import create_encoder
 from facemllm.language import LanguageModel
 from facemllm.model.face_mllm import FaceMLLM
+from facemllm.model.options import check_loading_options
 from facemllm.processing.llava import LlavaFaceProcessor
 from facemllm.processing.special_tokens import IMAGE_TOKEN
 
@@ -26,10 +27,12 @@ def from_llava(name: str, **options: Any) -> FaceMLLM:
         **options: As for ``transformers``: ``revision``, ``local_files_only``, ``cache_dir``, ``dtype``.
 
     Raises:
-        CheckpointError: If it is a variant of LLaVA that our parts do not compute exactly.
+        CheckpointError: If it is a variant of LLaVA that our parts do not compute exactly, or an option
+            cannot be met here.
     """
     from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration, LlavaProcessor
 
+    check_loading_options(options)
     hub = {key: value for key, value in options.items() if key != "dtype"}
     llava: Any = LlavaForConditionalGeneration.from_pretrained(name, use_safetensors=True, **options)
     its: Any = LlavaProcessor.from_pretrained(name, **hub)

@@ -100,28 +100,32 @@ class StageData:
         """Return a picture of a source with at most so many pairs; None if nothing can be asked about it."""
         sample, mirrored, picture = self.sources[source].draw(rng, row)
         sample, tasks = mirror(sample, mirrored), self._tasks[source]
-        taught = self.estimates is not None and rng.random() < self.stage.taught
-        if self.estimates is not None and taught:
+        teacher = self.estimates
+        if teacher is not None and rng.random() >= self.stage.taught:
+            teacher = None
+        if teacher is not None:
             if self.stage.mixed and rng.random() < self.stage.mixed:
                 other = self.sources[source].draw(rng)[2]
                 picture = torch.lerp(picture, other, rng.random())
                 # Of what no head can say, such a picture has nothing.
-                sample = sample.model_copy(update={"labels": self.estimates.known(sample.labels)})
-            sample = self.estimates.instead(sample, picture, tasks)
+                sample = sample.model_copy(update={"labels": teacher.known(sample.labels)})
+            sample = teacher.instead(sample, picture, tasks)
         pairs = self._pairs(sample, picture, tasks, rng)[:most]
         if not pairs:
             return None
         encoded = tuple(self._encode(question_of(qa, rng), qa.answer) for qa in pairs)
         asked = tuple(qa.task if qa.form == "open" else qa.form for qa in pairs)
-        soft = tuple(self._soft(qa, picture) for qa in pairs) if taught and self.stage.soft_targets else ()
+        soft: tuple[SoftTarget | None, ...] = ()
+        if teacher is not None and self.stage.soft_targets:
+            soft = tuple(self._soft(teacher, qa, picture) for qa in pairs)
         return Pairs(sample.id, picture, encoded, asked, soft)
 
-    def _soft(self, qa: QA, picture: Tensor) -> SoftTarget | None:
+    def _soft(self, teacher: Estimates, qa: QA, picture: Tensor) -> SoftTarget | None:
         """Return by which ids an open answer may begin, as far as a head of classes believes."""
-        if self.estimates is None or qa.form != "open":
+        if qa.form != "open":
             return None
         target: dict[int, float] = {}
-        for label, share in self.estimates.shares(qa.task, picture).items():
+        for label, share in teacher.shares(qa.task, picture).items():
             labels = self._encode("?", render(qa.task, label)).labels  # whatever is asked, it begins alike
             first = next(token for token in labels if token != IGNORE)
             target[first] = target.get(first, 0.0) + share
